@@ -1,0 +1,41 @@
+/*
+ * Which descriptor is what in a broker that has started. The numbers are fixed, so that the system
+ * call filter (policy/) can name them: a call on any other descriptor ends the process.
+ */
+#ifndef POSTERN_BROKER_DESCRIPTORS_H
+#define POSTERN_BROKER_DESCRIPTORS_H
+
+enum {
+	/* Families times protocols times "may be fragmented" / "don't fragment". IPv4 has no
+	 * per-packet don't-fragment, so each pair has two sockets; the first also receives. */
+	RAW_FAMILIES = 2,
+	RAW_PROTOCOLS = 4,
+	RAW_SOCKETS = RAW_FAMILIES * RAW_PROTOCOLS * 2,
+	/* Source ports of a user's own choice (local-port) in one broker's life: each needs a socket
+	 * of its own that is bound once, and mtr uses one. */
+	LOCAL_PORTS = 32,
+	/* Ports that are source ports of UDP and identifiers of ICMP echo: 48 rings of 32,102
+	 * default destination ports are 1.5 million UDP probes before one identity comes again; 16
+	 * more serve flows. */
+	UDP_HOLDERS = 64,
+	/* Source ports of TCP and SCTP: as many probes to one open port of one host can be in
+	 * flight before two share a connection's addresses, which the target answers only once. */
+	TCP_HOLDERS = 128,
+};
+
+enum {
+	DESC_CHANNEL = 0, /* the socketpair to the front end */
+	DESC_NULL = 1,    /* /dev/null */
+	DESC_STDERR = 2,  /* for one last line */
+	DESC_RAW_FIRST = 3,
+	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
+	DESC_LOCAL_FIRST,
+	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
+	DESC_UDP_FIRST, /* from here on no system call may name them: they only hold a port */
+	DESC_UDP_LAST = DESC_UDP_FIRST + UDP_HOLDERS - 1,
+	DESC_TCP_FIRST,
+	DESC_TCP_LAST = DESC_TCP_FIRST + TCP_HOLDERS - 1,
+	DESC_COUNT,
+};
+
+#endif
