@@ -1,0 +1,129 @@
+/*
+ * The open probes, in a table of fixed size with two indices: by the whole identity, which every
+ * ICMP error quotes, and by addresses and ports alone, which is all that some answers show. Runs in
+ * the broker; nothing here allocates, and no look-up walks more than one bucket.
+ */
+#include "broker/probe_table.h"
+
+#include <string.h>
+
+#include "common/record.h"
+
+enum {
+	/* Two buckets a slot keep chains short when every slot is open. */
+	BUCKETS = RECORD_SLOTS * 2,
+	NONE = UINT32_MAX,
+};
+
+static struct probe slots[RECORD_SLOTS];
+static uint32_t exact_head[BUCKETS];
+static uint32_t ports_head[BUCKETS];
+static uint32_t ports_tail[BUCKETS];
+static uint64_t hash_secret;
+
+void probe_table_start(uint64_t secret)
+{
+	hash_secret = secret | 1;
+	memset(exact_head, 0xff, sizeof(exact_head));
+	memset(ports_head, 0xff, sizeof(ports_head));
+	memset(ports_tail, 0xff, sizeof(ports_tail));
+}
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+	hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+	return hash ^ hash >> 29;
+}
+
+static uint64_t hash_ports(const struct probe_identity *identity)
+{
+	uint64_t halves[2];
+	uint64_t ports = (uint64_t)identity->source_port << 16 | identity->port;
+
+	memcpy(halves, identity->destination, sizeof(halves));
+	ports |= (uint64_t)identity->protocol << 32 | (uint64_t)identity->family << 40;
+	return mix(mix(mix(hash_secret, halves[0]), halves[1]), ports);
+}
+
+static uint32_t bucket_of(uint64_t hash)
+{
+	return (uint32_t)(hash >> 40) % BUCKETS;
+}
+
+static bool same_ports(const struct probe_identity *a, const struct probe_identity *b)
+{
+	return a->family == b->family && a->protocol == b->protocol &&
+	       a->source_port == b->source_port && a->port == b->port &&
+	       memcmp(a->destination, b->destination, sizeof(a->destination)) == 0 &&
+	       memcmp(a->source, b->source, sizeof(a->source)) == 0;
+}
+
+struct probe *probe_slot(uint32_t cookie)
+{
+	return &slots[cookie % RECORD_SLOTS];
+}
+
+void probe_open(struct probe *probe)
+{
+	uint32_t number = (uint32_t)(probe - slots);
+	uint64_t hash = hash_ports(&probe->identity);
+	uint32_t exact = bucket_of(mix(hash, probe->identity.token));
+	uint32_t ports = bucket_of(hash);
+
+	probe->open = true;
+	probe->exact_next = exact_head[exact];
+	exact_head[exact] = number;
+
+	/* At the tail: the oldest is found first, and that is the one answered first. */
+	probe->ports_next = NONE;
+	probe->ports_previous = ports_tail[ports];
+	if (ports_tail[ports] == NONE)
+		ports_head[ports] = number;
+	else
+		slots[ports_tail[ports]].ports_next = number;
+	ports_tail[ports] = number;
+}
+
+void probe_close(struct probe *probe)
+{
+	uint32_t number = (uint32_t)(probe - slots);
+	uint64_t hash = hash_ports(&probe->identity);
+	uint32_t ports = bucket_of(hash);
+
+	uint32_t *link = &exact_head[bucket_of(mix(hash, probe->identity.token))];
+	while (*link != number)
+		link = &slots[*link].exact_next;
+	*link = probe->exact_next;
+
+	if (probe->ports_previous == NONE)
+		ports_head[ports] = probe->ports_next;
+	else
+		slots[probe->ports_previous].ports_next = probe->ports_next;
+	if (probe->ports_next == NONE)
+		ports_tail[ports] = probe->ports_previous;
+	else
+		slots[probe->ports_next].ports_previous = probe->ports_previous;
+	probe->open = false;
+}
+
+struct probe *probe_find(const struct probe_identity *identity)
+{
+	uint32_t at = exact_head[bucket_of(mix(hash_ports(identity), identity->token))];
+
+	for (; at != NONE; at = slots[at].exact_next)
+		if (slots[at].identity.token == identity->token &&
+		    same_ports(&slots[at].identity, identity))
+			return &slots[at];
+	return NULL;
+}
+
+struct probe *probe_find_ports(const struct probe_identity *identity, const struct probe *after)
+{
+	uint32_t at =
+		after == NULL ? ports_head[bucket_of(hash_ports(identity))] : after->ports_next;
+
+	for (; at != NONE; at = slots[at].ports_next)
+		if (same_ports(&slots[at].identity, identity))
+			return &slots[at];
+	return NULL;
+}
