@@ -1,26 +1,216 @@
 # Postern. `make help` lists the targets.
 #
 # Every *.c of a program's folders belongs to it: adding a file needs no change here. What is generated
-# goes to build/ and nowhere else.
+# goes to $(BUILD) and nowhere else.
 
 PREFIX     ?= /usr/local
 bindir     ?= $(PREFIX)/bin
 libexecdir ?= $(PREFIX)/libexec
 mandir     ?= $(PREFIX)/share/man
 DESTDIR    ?=
-BUILD      ?= build
-CC         ?= gcc
+CFLAGS     ?= -O2 -g
 VERSION    := 0.1.0
-
-WARN     = -Wall -Wextra -Wconversion -Wshadow -Werror -Wstrict-prototypes -Wmissing-prototypes
-HARDEN   = -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fcf-protection=full \
-	   -fstack-clash-protection -fno-strict-aliasing
-CFLAGS  ?= -O2 -g
-ALL_CPPFLAGS = -I. -I$(BUILD)/gen -D_GNU_SOURCE -DPOSTERN_VERSION='"$(VERSION)"' $(CPPFLAGS)
-ALL_CFLAGS   = -std=gnu11 $(CFLAGS) $(WARN) $(HARDEN) -MMD -MP
-ALL_LDFLAGS  = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
-
-ifeq ($(SANITIZE),1)
-SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-HARDEN = -fPIE -fstack-protector-strong
+INSTALL    ?= install
+ifeq ($(origin CC),default)
+CC = gcc
 endif
+
+# Debian packages that building and testing need; tests/lab/need installs those that are missing.
+# The tests of one kind may name more of their own.
+BUILD_PACKAGES = gcc libc6-dev libseccomp-dev libcap-ng-dev
+CHECK_PACKAGES = $(BUILD_PACKAGES) libcriterion-dev libcap2-bin iproute2 python3 util-linux \
+		 mtr-tiny iputils-tracepath tcpdump nftables python3-jsonschema
+DEMO_PACKAGES  = $(BUILD_PACKAGES) mtr-tiny iproute2 python3 util-linux
+BENCH_PACKAGES = $(DEMO_PACKAGES) tcpdump
+
+# --- flags -------------------------------------------------------------------------------------
+
+MACHINE := $(shell $(CC) -dumpmachine)
+WARN     = -Wall -Wextra -Wconversion -Wshadow -Werror -Wstrict-prototypes -Wmissing-prototypes
+BRANCH   = $(if $(filter x86_64-% i686-%,$(MACHINE)),-fcf-protection=full) \
+	   $(if $(filter aarch64-%,$(MACHINE)),-mbranch-protection=standard)
+HARDEN   = -fPIE -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(BRANCH) \
+	   -fstack-clash-protection -fno-strict-aliasing
+LINK     = -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDFLAGS)
+COMPILE  = -std=gnu11 -I. -I$(BUILD) -D_GNU_SOURCE -DPOSTERN_VERSION='"$(VERSION)"' $(CPPFLAGS) \
+	   $(CFLAGS) $(WARN) -ffunction-sections -fdata-sections -MMD -MP
+
+# SANITIZE=1 makes a build of its own: the front end and the tests with the address and
+# undefined-behaviour sanitizers, the broker as ever (its seccomp filter knows no sanitizer's calls).
+ifeq ($(SANITIZE),1)
+BUILD   ?= build/sanitize
+SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FRONT_HARDEN = -fPIE -fstack-protector-strong -fno-strict-aliasing $(SANITIZERS)
+else
+BUILD   ?= build
+SANITIZERS =
+FRONT_HARDEN = $(HARDEN)
+endif
+
+# --- what there is -----------------------------------------------------------------------------
+
+OBJ       = $(BUILD)/obj#   the front end's objects, the tests' and the tools'
+PRIV      = $(BUILD)/privileged# the broker's: never sanitized, linked without a dynamic loader
+
+sources   = $(wildcard $(1)/*.c $(1)/*/*.c)
+objects   = $(patsubst %.c,$(OBJ)/%.o,$(1))
+programs  = $(patsubst %.c,$(BUILD)/%,$(1))
+
+COMMON_C   := $(call sources,common)
+POLICY_C   := $(wildcard policy/*.c)
+STATIC_C   := $(wildcard policy/static/*.c)
+BROKER_C   := $(filter-out broker/main.c,$(call sources,broker))
+FRONTEND_C := $(filter-out frontend/main.c,$(call sources,frontend))
+SUPPORT_C  := $(call sources,tests/support)
+UNIT_C     := $(wildcard tests/unit/*.c)
+SIMNET_C   := $(wildcard tests/lab/simnet*.c)
+TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
+
+LIBRARIES  = $(OBJ)/libfrontend.a $(OBJ)/libbroker.a $(OBJ)/libpolicy.a $(OBJ)/libcommon.a
+LINKS      = mtr-packet tracepath tracepath4 tracepath6
+FILTERS    = $(patsubst policy/filter/table_%.c,$(BUILD)/gen/filter_%.h,\
+		$(wildcard policy/filter/table_*.c))
+
+PROGRAMS   = $(BUILD)/postern-broker $(BUILD)/postern $(LINKS:%=$(BUILD)/%)
+SIMNET     = $(if $(SIMNET_C),$(BUILD)/simnet)
+UNIT       = $(if $(UNIT_C),$(BUILD)/tests/unit/all)
+TOOLS      = $(call programs,$(TOOL_C))
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all programs tests check demo bench install uninstall clean help packages FORCE
+
+## all: the programs, simnet, and every test and benchmark program that needs no extra library (default)
+all: programs $(SIMNET)
+programs: $(PROGRAMS)
+tests: programs $(SIMNET) $(UNIT) $(TOOLS)
+
+help:
+	@echo 'Targets:'
+	@echo '  all        build/postern-broker, build/postern, its links, build/simnet (default)'
+	@echo '  check      install missing Debian packages, build, run all tests; ends with a count'
+	@echo '  demo       mtr and a raw session over a private network of a dozen hops'
+	@echo '  bench      speed and accuracy next to mtr-packet 0.95, as a table'
+	@echo '  install    to PREFIX ($(PREFIX)), below DESTDIR if set; gives the broker its capability'
+	@echo '  uninstall  removes what install put there'
+	@echo '  clean      removes $(BUILD)'
+	@echo 'Variables: CC=gcc|clang SANITIZE=1 CFLAGS PREFIX bindir libexecdir mandir DESTDIR BUILD V=1'
+
+# --- compiling ---------------------------------------------------------------------------------
+
+V ?=
+say = $(if $(V),,@echo '  $(1)' $(patsubst $(BUILD)/%,%,$@);)
+
+# Flags and paths are kept in files that change only when their text does: objects depend on them,
+# so that another CC or PREFIX rebuilds what it touches and nothing else.
+$(BUILD)/gen/flags: TEXT = $(CC) $(COMPILE) $(HARDEN) $(FRONT_HARDEN) $(LINK)
+$(BUILD)/gen/paths: TEXT = $(libexecdir)
+$(BUILD)/gen/flags $(BUILD)/gen/paths: FORCE | $(BUILD)/gen/
+	@$(file >$@.new,$(TEXT))cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+%/:
+	@mkdir -p $@
+
+PATHS = -DPOSTERN_BROKER_PATH='"$(libexecdir)/postern/postern-broker"'
+FRONTEND_OBJECTS = $(call objects,$(FRONTEND_C) frontend/main.c)
+$(FRONTEND_OBJECTS): EXTRA = $(PATHS)
+$(FRONTEND_OBJECTS): $(BUILD)/gen/paths
+
+$(OBJ)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
+	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(FRONT_HARDEN) $(EXTRA) -c -o $@ $<
+
+$(PRIV)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
+	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(HARDEN) -c -o $@ $<
+
+archive = $(call say,AR)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+$(OBJ)/libcommon.a: $(call objects,$(COMMON_C))
+	$(archive)
+$(OBJ)/libpolicy.a: $(call objects,$(POLICY_C))
+	$(archive)
+$(OBJ)/libbroker.a: $(call objects,$(BROKER_C))
+	$(archive)
+$(OBJ)/libfrontend.a: $(call objects,$(FRONTEND_C))
+	$(archive)
+$(OBJ)/libsupport.a: $(call objects,$(SUPPORT_C))
+	$(archive)
+$(PRIV)/libpolicy.a: $(POLICY_C:%.c=$(PRIV)/%.o) $(COMMON_C:%.c=$(PRIV)/%.o)
+	$(archive)
+
+# The seccomp filters are compiled here, so that nothing privileged links libseccomp. The compiler of
+# filters and the tables it reads run on the machine that builds.
+MKFILTER = $(BUILD)/gen/mkfilter
+$(MKFILTER): $(patsubst %.c,$(OBJ)/%.o,$(wildcard policy/filter/*.c))
+	$(call say,LD)$(CC) $(FRONT_HARDEN) -pie $(LINK) -o $@ $^ -lseccomp
+$(patsubst %.c,$(OBJ)/%.o,$(wildcard policy/filter/*.c)): $(OBJ)/%.o: %.c $(BUILD)/gen/flags
+	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(FRONT_HARDEN) -c -o $@ $<
+$(BUILD)/gen/filter_%.h: $(MKFILTER)
+	$(call say,GEN)$(MKFILTER) $* > $@
+
+# --- linking -----------------------------------------------------------------------------------
+
+# static-pie: without a dynamic loader no LD_* variable, library path or preload file can reach the
+# broker, and it starts faster. policy/static/ keeps the C library's name services out of it.
+$(BUILD)/postern-broker: $(PRIV)/broker/main.o $(BROKER_C:%.c=$(PRIV)/%.o) $(STATIC_C:%.c=$(PRIV)/%.o) \
+			 $(PRIV)/libpolicy.a
+	$(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections -o $@ $^ -lcap-ng
+
+link = $(call say,LD)mkdir -p $(@D) && $(CC) $(FRONT_HARDEN) -pie $(LINK) -o $@ $(filter %.o %.a,$^)
+
+$(BUILD)/postern: $(OBJ)/frontend/main.o $(LIBRARIES:$(OBJ)/libbroker.a=)
+	$(link)
+$(LINKS:%=$(BUILD)/%): | $(BUILD)/postern
+	@ln -sf postern $@
+$(BUILD)/simnet: $(call objects,$(SIMNET_C)) $(OBJ)/libcommon.a
+	$(link)
+$(UNIT): $(call objects,$(UNIT_C)) $(OBJ)/libsupport.a $(LIBRARIES)
+	$(link) -lcriterion -lcap-ng
+$(TOOLS): $(BUILD)/%: $(OBJ)/%.o $(OBJ)/libsupport.a $(LIBRARIES)
+	$(link) -lcap-ng
+
+# --- running -----------------------------------------------------------------------------------
+
+## Packages first, in a make of their own: what is to be built must not be looked for before.
+check:
+	@tests/lab/need $(CHECK_PACKAGES)
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) tests/run
+
+demo:
+	@tests/lab/need $(DEMO_PACKAGES)
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) tests/lab/demo
+
+bench:
+	@tests/lab/need $(BENCH_PACKAGES)
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) tests/bench/run
+
+# --- installing --------------------------------------------------------------------------------
+
+BROKER_DIR = $(DESTDIR)$(libexecdir)/postern
+MAN8 = $(wildcard man/*.8)
+MAN1 = $(wildcard man/*.1)
+
+# Every user must be able to run the broker, so it is 0755: what it may do depends on no group.
+install: programs
+	$(INSTALL) -d $(DESTDIR)$(bindir) $(BROKER_DIR) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man8
+	$(INSTALL) -m 0755 $(BUILD)/postern $(DESTDIR)$(bindir)/postern
+	for link in $(LINKS); do ln -sf postern $(DESTDIR)$(bindir)/$$link || exit 1; done
+	$(if $(MAN1),$(INSTALL) -m 0644 $(MAN1) $(DESTDIR)$(mandir)/man1/)
+	$(if $(MAN8),$(INSTALL) -m 0644 $(MAN8) $(DESTDIR)$(mandir)/man8/)
+	$(INSTALL) -m 0755 $(BUILD)/postern-broker $(BROKER_DIR)/postern-broker
+	@DESTDIR='$(DESTDIR)' policy/grant $(BROKER_DIR)/postern-broker
+
+uninstall:
+	rm -f $(BROKER_DIR)/postern-broker
+	-rmdir $(BROKER_DIR)
+	for link in $(LINKS); do \
+		if [ "$$(readlink $(DESTDIR)$(bindir)/$$link)" = postern ]; then \
+			rm -f $(DESTDIR)$(bindir)/$$link || exit 1; fi; done
+	rm -f $(DESTDIR)$(bindir)/postern
+	rm -f $(MAN1:man/%=$(DESTDIR)$(mandir)/man1/%) $(MAN8:man/%=$(DESTDIR)$(mandir)/man8/%)
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
