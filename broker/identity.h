@@ -23,18 +23,25 @@ struct held_ports {
 /* `secret` makes TCP sequence numbers and SCTP tags hard to guess for hosts off the path. */
 void identity_start(const struct held_ports *held, uint64_t secret);
 
-/* Whether two bytes of the UDP payload are to be chosen so that the checksum becomes
- * `identity.token`; otherwise the payload is the pattern throughout. */
+/* How the packet comes to carry its identity's token. */
 enum identity_result {
-	IDENTITY_NONE,    /* none is free now: EVENT_BUSY */
-	IDENTITY_PATTERN, /* UDP: token is to be set to the checksum that the packet gets */
-	IDENTITY_TUNED,   /* UDP: two payload bytes are to make the checksum `token` */
-	IDENTITY_TOKEN,   /* other protocols: `token` as given */
+	IDENTITY_NONE,    /* no identity is free now: EVENT_BUSY */
+	IDENTITY_GIVEN,   /* `token` is final: TCP sequence number, SCTP tag, 0 for ICMP */
+	IDENTITY_PATTERN, /* UDP: the payload is pure, `token` becomes the checksum that results */
+	IDENTITY_TUNED,   /* two payload bytes are to be chosen: UDP, so that the checksum becomes
+	                     `token`; ICMP, so that it becomes identity_flow_checksum() */
 };
 
-/* Fills in *identity for a request that was checked. `payload_bytes` is what the packet has behind
- * its transport header, `now_ns` the monotonic clock. */
+/* Fills in *probe's identity for a request that was checked. `payload_bytes` is what the packet has
+ * behind its transport header, `now_ns` the monotonic clock. */
 enum identity_result identity_take(const struct record_probe *request, uint32_t payload_bytes,
-				   int64_t now_ns, struct probe_identity *identity);
+				   int64_t now_ns, struct probe *probe);
+
+/* Says that a probe was given up without an answer, which may still come: its identity is kept back
+ * for IDENTITY_LINGER seconds. */
+void identity_given_up(const struct probe *probe, int64_t now_ns);
+
+/* The ICMP checksum (before complementing, host byte order) that all probes of a flow carry. */
+uint16_t identity_flow_checksum(uint32_t flow);
 
 #endif

@@ -11,8 +11,8 @@
 
 /* What tells probes apart on the wire. */
 struct probe_identity {
-	uint8_t family;      /* 4 or 6 */
-	uint8_t protocol;    /* IPPROTO_ICMP (echo of either family), _UDP, _TCP, _SCTP */
+	uint8_t family;       /* 4 or 6 */
+	uint8_t protocol;     /* IPPROTO_ICMP (echo of either family), _UDP, _TCP, _SCTP */
 	uint16_t source_port; /* ICMP: the identifier */
 	uint16_t port;        /* destination port; ICMP: the sequence number */
 	/* TCP: sequence number of the SYN; UDP: checksum; SCTP: initiate tag; ICMP: 0 */
@@ -27,6 +27,10 @@ struct probe {
 	uint32_t cookie;
 	uint16_t payload_bytes; /* of a SYN: a RST acknowledges them too */
 	bool open;
+	bool ports_suffice;  /* no other probe had these ports lately: a quoted UDP checksum that a
+	                        translating router has spoilt does not matter */
+	uint8_t ring;        /* where the identity comes from, for identity.c */
+	uint8_t ring_block;
 	int64_t sent_ns;
 	/* Links of the two indices, slot numbers. */
 	uint32_t exact_next;

@@ -23,7 +23,7 @@ enum {
 	/* Probes open at once in one broker; the low 16 bits of a cookie name the slot. */
 	RECORD_SLOTS = 65536,
 	/* Records in one message: enough to spread the cost of a system call, small enough that a
-	 * message (64 * 68 bytes) stays about a page. */
+	 * message (64 * 64 bytes) is a page. */
 	RECORD_BATCH = 64,
 	/* An RFC 4884 extension structure is at most what fits behind the 128 quoted bytes in the
 	 * 576 bytes that an ICMPv4 error may have (RFC 1812, 4.3.2.3), rounded up. Longer ones (IPv6
@@ -93,9 +93,9 @@ struct record_probe {
 	uint8_t source[16]; /* required, local to this host (the kernel checks): IPv4 TCP and UDP
 	                       checksums and the match of quoted packets need it */
 };
-_Static_assert(sizeof(struct record_probe) == 68, "probe record layout");
+_Static_assert(sizeof(struct record_probe) == 64, "probe record layout");
 _Static_assert(offsetof(struct record_probe, cookie) == 8, "probe record layout");
-_Static_assert(offsetof(struct record_probe, destination) == 36, "probe record layout");
+_Static_assert(offsetof(struct record_probe, destination) == 32, "probe record layout");
 
 /* Forget a probe: no event for this cookie is wanted any more and its slot is free again. Unknown
  * or answered cookies are ignored, since the event may be on its way. */

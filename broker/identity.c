@@ -1,0 +1,253 @@
+/*
+ * Identities for probes. Runs in the broker. Numbers are handed out in rings, so that each comes
+ * again only after all others; a ring is divided into blocks, and a block is not entered again
+ * until LINGER_NS after the last use in it, so that an answer that comes late finds nobody. When
+ * that would be too soon, the request waits (EVENT_BUSY): a flood slows down, nothing is confused.
+ */
+#include "broker/identity.h"
+
+#include <netinet/in.h>
+#include <stddef.h>
+
+enum {
+	/* The last holders serve probes of a flow, whose source port must not change. */
+	FLOW_HOLDERS = 16,
+	PLAIN_HOLDERS = UDP_HOLDERS - FLOW_HOLDERS,
+	/* traceroute's first port, and how many follow it */
+	UDP_FIRST_PORT = 33434,
+	UDP_PORTS = 65536 - UDP_FIRST_PORT,
+	SEQUENCES = 65536,
+	/* Checksums 1..65535; 0 means "none" in UDP over IPv4 (RFC 768). */
+	UDP_CHECKSUMS = 65535,
+	FLOW_BLOCKS = 16,
+	FLOW_BLOCK = 4095,
+	LOCAL_PORT_BLOCKS = 42,
+	LOCAL_PORT_BLOCK = 764,
+	BLOCKS_MAX = PLAIN_HOLDERS,
+	/* How often another identity is tried when the one at hand is open still. */
+	TRIES = 16,
+};
+
+/* Longer than a packet is likely to live; mtr's own patience is 10 s. */
+static const int64_t LINGER_NS = 10 * INT64_C(1000000000);
+
+struct ring {
+	uint32_t block; /* numbers in a block */
+	uint32_t blocks;
+	uint32_t next;
+	int64_t last_ns[BLOCKS_MAX]; /* last use of each block, 0: never */
+};
+
+enum ring_name {
+	RING_NONE, /* TCP, SCTP: 32-bit tokens do not repeat within hours */
+	RING_ECHO, /* identifier and sequence number */
+	RING_UDP,  /* source port and changing destination port */
+	RING_UDP_PURE,  /* source port alone, for a fixed destination port */
+	RING_UDP_TUNED, /* source port and checksum */
+	RING_LOCAL,     /* changing destination port, source port of the user's choice */
+	RING_LOCAL_TUNED,
+	RING_FLOW, /* FLOW_HOLDERS rings: sequence number or checksum */
+	RINGS = RING_FLOW + FLOW_HOLDERS,
+};
+
+static struct ring rings[RINGS];
+static const struct held_ports *held;
+static uint32_t token_counter;
+static uint32_t tcp_turn;
+static uint16_t flow_secret;
+
+static void ring_start(enum ring_name name, uint32_t block, uint32_t blocks)
+{
+	rings[name] = (struct ring){ .block = block, .blocks = blocks };
+}
+
+void identity_start(const struct held_ports *ports, uint64_t secret)
+{
+	held = ports;
+	token_counter = (uint32_t)secret;
+	tcp_turn = (uint32_t)(secret >> 32) % TCP_HOLDERS;
+	flow_secret = (uint16_t)(secret >> 48);
+	ring_start(RING_ECHO, SEQUENCES, PLAIN_HOLDERS);
+	ring_start(RING_UDP, UDP_PORTS, PLAIN_HOLDERS);
+	ring_start(RING_UDP_PURE, 1, PLAIN_HOLDERS);
+	ring_start(RING_UDP_TUNED, UDP_CHECKSUMS, PLAIN_HOLDERS);
+	ring_start(RING_LOCAL, LOCAL_PORT_BLOCK, LOCAL_PORT_BLOCKS);
+	ring_start(RING_LOCAL_TUNED, FLOW_BLOCK, FLOW_BLOCKS);
+	for (unsigned int i = 0; i < FLOW_HOLDERS; i++)
+		ring_start(RING_FLOW + i, FLOW_BLOCK, FLOW_BLOCKS);
+}
+
+/* The number and its block that the ring would give next; false while its block lingers. */
+static bool ring_peek(const struct ring *ring, int64_t now_ns, uint32_t *block, uint32_t *rest)
+{
+	*block = ring->next / ring->block;
+	*rest = ring->next % ring->block;
+	return *rest != 0 || ring->last_ns[*block] == 0 ||
+	       now_ns - ring->last_ns[*block] >= LINGER_NS;
+}
+
+static void ring_advance(struct ring *ring, int64_t now_ns)
+{
+	ring->last_ns[ring->next / ring->block] = now_ns;
+	ring->next++;
+	if (ring->next == ring->block * ring->blocks)
+		ring->next = 0;
+}
+
+/* The ring that serves a UDP or ICMP request. */
+static enum ring_name ring_for(const struct record_probe *request, bool can_tune, int64_t now_ns)
+{
+	bool is_udp = request->protocol == IPPROTO_UDP;
+	bool is_flow = (request->flags & PROBE_FLOW) != 0;
+	uint32_t block, rest;
+
+	if (is_udp && request->source_port != 0)
+		return request->port == 0 && !is_flow ? RING_LOCAL : RING_LOCAL_TUNED;
+	if (is_flow)
+		return RING_FLOW + request->flow % FLOW_HOLDERS;
+	if (!is_udp)
+		return RING_ECHO;
+	if (request->port == 0)
+		return RING_UDP;
+	/* Few probes to one port differ in their source port; for many there are not enough, and
+	 * two bytes of the payload are given up. */
+	if (!can_tune || ring_peek(&rings[RING_UDP_PURE], now_ns, &block, &rest))
+		return RING_UDP_PURE;
+	return RING_UDP_TUNED;
+}
+
+static uint16_t flow_port(const struct record_probe *request)
+{
+	if (request->port != 0)
+		return request->port;
+	return (uint16_t)(UDP_FIRST_PORT + request->flow / FLOW_HOLDERS % UDP_PORTS);
+}
+
+/* What number `rest` of block `block` of a ring means on the wire. */
+static enum identity_result ring_identity(const struct record_probe *request, enum ring_name name,
+					  uint32_t block, uint32_t rest, struct probe_identity *identity)
+{
+	uint32_t number = block * rings[name].block + rest;
+
+	switch (name) {
+	case RING_ECHO:
+		identity->source_port = held->udp[block];
+		identity->port = (uint16_t)rest;
+		return IDENTITY_GIVEN;
+	case RING_UDP:
+		identity->source_port = held->udp[block];
+		identity->port = (uint16_t)(UDP_FIRST_PORT + rest);
+		return IDENTITY_PATTERN;
+	case RING_UDP_PURE:
+		identity->source_port = held->udp[block];
+		identity->port = request->port;
+		return IDENTITY_PATTERN;
+	case RING_UDP_TUNED:
+		identity->source_port = held->udp[block];
+		identity->port = request->port;
+		identity->token = rest + 1;
+		return IDENTITY_TUNED;
+	case RING_LOCAL:
+		identity->source_port = request->source_port;
+		identity->port = (uint16_t)(UDP_FIRST_PORT + number);
+		return IDENTITY_PATTERN;
+	case RING_LOCAL_TUNED:
+		identity->source_port = request->source_port;
+		identity->port = flow_port(request);
+		identity->token = number + 1;
+		return IDENTITY_TUNED;
+	default:
+		break;
+	}
+	identity->source_port = held->udp[PLAIN_HOLDERS + request->flow % FLOW_HOLDERS];
+	if (request->protocol == IPPROTO_ICMP) {
+		identity->port = (uint16_t)number;
+		return IDENTITY_TUNED;
+	}
+	identity->port = flow_port(request);
+	identity->token = number + 1;
+	return IDENTITY_TUNED;
+}
+
+static enum identity_result take_from_ring(const struct record_probe *request, bool can_tune,
+					   int64_t now_ns, struct probe *probe)
+{
+	struct probe_identity *identity = &probe->identity;
+	enum ring_name name = ring_for(request, can_tune, now_ns);
+	struct ring *ring = &rings[name];
+
+	for (int i = 0; i < TRIES; i++) {
+		uint32_t block, rest;
+		if (!ring_peek(ring, now_ns, &block, &rest))
+			return IDENTITY_NONE;
+		identity->token = 0;
+		enum identity_result result = ring_identity(request, name, block, rest, identity);
+		if (result == IDENTITY_TUNED && !can_tune)
+			/* Nothing in the packet could tell it from others with its ports. */
+			result = request->protocol == IPPROTO_UDP ? IDENTITY_PATTERN
+								  : IDENTITY_GIVEN;
+		ring_advance(ring, now_ns);
+		bool is_open = result == IDENTITY_PATTERN ? probe_find_ports(identity, NULL) != NULL
+							  : probe_find(identity) != NULL;
+		if (is_open || identity->port == identity->source_port)
+			continue;
+		probe->ports_suffice = result == IDENTITY_PATTERN;
+		probe->ring = (uint8_t)name;
+		probe->ring_block = (uint8_t)block;
+		return result;
+	}
+	return IDENTITY_NONE;
+}
+
+/* TCP and SCTP: the token is unique; the source port should be one that has nothing open to this
+ * destination port, since a host answers one connection's addresses once. */
+static enum identity_result take_token(const struct record_probe *request, struct probe *probe)
+{
+	struct probe_identity *identity = &probe->identity;
+	bool is_flow = (request->flags & PROBE_FLOW) != 0;
+
+	identity->port = request->port;
+	identity->token = ++token_counter;
+	if (identity->token == 0) /* an initiate tag of 0 is invalid (RFC 9260 3.3.2) */
+		identity->token = ++token_counter;
+	probe->ports_suffice = false;
+	probe->ring = RING_NONE;
+	for (int i = 0; i < TRIES; i++) {
+		tcp_turn = (tcp_turn + 1) % TCP_HOLDERS;
+		identity->source_port =
+			held->tcp[is_flow ? request->flow % TCP_HOLDERS : tcp_turn];
+		if (is_flow || probe_find_ports(identity, NULL) == NULL)
+			break;
+	}
+	return IDENTITY_GIVEN;
+}
+
+enum identity_result identity_take(const struct record_probe *request, uint32_t payload_bytes,
+				   int64_t now_ns, struct probe *probe)
+{
+	struct probe_identity *identity = &probe->identity;
+
+	identity->family = request->family;
+	identity->protocol = request->protocol;
+	for (size_t i = 0; i < sizeof(identity->destination); i++) {
+		identity->destination[i] = request->destination[i];
+		identity->source[i] = request->source[i];
+	}
+	if (request->protocol == IPPROTO_TCP || request->protocol == IPPROTO_SCTP)
+		return take_token(request, probe);
+	return take_from_ring(request, payload_bytes >= 2, now_ns, probe);
+}
+
+void identity_given_up(const struct probe *probe, int64_t now_ns)
+{
+	if (probe->ring != RING_NONE)
+		rings[probe->ring].last_ns[probe->ring_block] = now_ns;
+}
+
+uint16_t identity_flow_checksum(uint32_t flow)
+{
+	uint32_t hash = (flow + 1) * 0x9e3779b1u;
+
+	/* 1..65534: neither of the two zeros of one's complement arithmetic. */
+	return (uint16_t)(1 + ((hash >> 16) ^ flow_secret) % 65534);
+}
