@@ -291,6 +291,17 @@ Test(extension, wrong_lengths)
 	}
 }
 
+Test(extension, objects_consist_of_words)
+{
+	for (size_t length = 1; length < 4; length++) {
+		struct structure s = structure();
+
+		append_object(&s, 200, 1, "xyz", length);
+		seal(&s);
+		assert_refused(&s, "an unknown object of no whole number of words");
+	}
+}
+
 Test(extension, a_structure_without_objects_tells_nothing)
 {
 	struct structure s = structure();
