@@ -37,7 +37,7 @@ static void emit(struct program *program, uint16_t code, uint32_t k, unsigned in
 		 unsigned int jf)
 {
 	program->code[program->length++] =
-		(struct sock_filter){ .code = code, .jt = (uint8_t)jt, .jf = (uint8_t)jf, .k = k };
+		(struct sock_filter){.code = code, .jt = (uint8_t)jt, .jf = (uint8_t)jf, .k = k};
 }
 
 static void load(struct program *program, uint16_t size, uint32_t offset_from_x)
@@ -179,14 +179,14 @@ static void write_icmp(struct program *program, const struct wire_family *wire,
 
 static int attach(int socket, struct program *program)
 {
-	struct sock_fprog fprog = { .len = program->length, .filter = program->code };
+	struct sock_fprog fprog = {.len = program->length, .filter = program->code};
 
 	return setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &fprog, sizeof(fprog));
 }
 
 int socket_filter_reject_all(int socket)
 {
-	struct program program = { .length = 0 };
+	struct program program = {.length = 0};
 
 	reject(&program);
 	return attach(socket, &program);
@@ -196,7 +196,7 @@ int socket_filter_exact(int socket, uint8_t family, uint8_t protocol,
 			const struct socket_filter_ports *ports)
 {
 	const struct wire_family *wire = wire_family(family);
-	struct program program = { .length = 0 };
+	struct program program = {.length = 0};
 
 	if (wire == NULL || ports->udp_count > PORTS_MAX || ports->tcp_count > PORTS_MAX) {
 		errno = EINVAL;
