@@ -1,46 +1,41 @@
 /*
- * The broker's descriptors: which number is what. They are fixed, because the seccomp filter names
- * them (policy/filter/table_broker.c): after lock-down a descriptor can do only what its number is
- * for. Used by the broker and, at build time, by the compiler of its filter.
- *
- * The two ranges that system calls may name are powers of two in size and aligned to it, so that
- * the filter tests each with one masked comparison instead of one comparison per descriptor. What
- * is opened lands on the lowest free number: move it to its place with fcntl(F_DUPFD) before
- * lock-down.
+ * Which descriptor is what in a broker that has started. The numbers are fixed, so that the system
+ * call filter (policy/) can name them: a call on any other descriptor ends the process.
  */
 #ifndef POSTERN_BROKER_DESCRIPTORS_H
 #define POSTERN_BROKER_DESCRIPTORS_H
 
 enum {
-	DESC_CHANNEL = 0, /* the socketpair to the front end */
-	DESC_NULL = 1,    /* /dev/null: nothing may use it, but its number stays taken */
-	DESC_STDERR = 2,  /* for the one line that says why the broker ends */
-
-	/* Raw sockets: sent to and received from. */
-	DESC_RAW_FIRST = 16,
-	DESC_RAW_COUNT = 16,
-	DESC_RAW_LAST = DESC_RAW_FIRST + DESC_RAW_COUNT - 1,
-
-	/* UDP sockets for source ports that a user chooses: bound when asked for. */
-	DESC_LOCAL_FIRST = 32,
-	DESC_LOCAL_COUNT = 32,
-	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + DESC_LOCAL_COUNT - 1,
-
-	/* Sockets that only hold a port: no system call may touch them. */
-	DESC_HOLDER_FIRST = 64,
-	DESC_HOLDER_UDP_COUNT = 64,
-	DESC_HOLDER_TCP_COUNT = 128,
-	DESC_HOLDER_LAST = DESC_HOLDER_FIRST + DESC_HOLDER_UDP_COUNT + DESC_HOLDER_TCP_COUNT - 1,
-
-	/* One more than the highest number ever in use; start-up needs a few spare ones above. */
-	DESC_END = DESC_HOLDER_LAST + 1,
-	DESC_SPARE = 8,
+	/* Families times protocols times "may be fragmented" / "don't fragment". IPv4 has no
+	 * per-packet don't-fragment, so each pair has two sockets; the first also receives. */
+	RAW_FAMILIES = 2,
+	RAW_PROTOCOLS = 4,
+	RAW_SOCKETS = RAW_FAMILIES * RAW_PROTOCOLS * 2,
+	/* Source ports of a user's own choice (local-port) in one broker's life: each needs a socket
+	 * of its own that is bound once, and mtr uses one. */
+	LOCAL_PORTS = 32,
+	/* Ports that are source ports of UDP and identifiers of ICMP echo: 48 rings of 32,102
+	 * default destination ports are 1.5 million UDP probes before one identity comes again; 16
+	 * more serve flows. */
+	UDP_HOLDERS = 64,
+	/* Source ports of TCP and SCTP: as many probes to one open port of one host can be in
+	 * flight before two share a connection's addresses, which the target answers only once. */
+	TCP_HOLDERS = 128,
 };
 
-_Static_assert((DESC_RAW_COUNT & (DESC_RAW_COUNT - 1)) == 0 && DESC_RAW_FIRST % DESC_RAW_COUNT == 0,
-	       "the filter tests this range with a mask");
-_Static_assert((DESC_LOCAL_COUNT & (DESC_LOCAL_COUNT - 1)) == 0 &&
-		       DESC_LOCAL_FIRST % DESC_LOCAL_COUNT == 0,
-	       "the filter tests this range with a mask");
+enum {
+	DESC_CHANNEL = 0, /* the socketpair to the front end */
+	DESC_NULL = 1,    /* /dev/null */
+	DESC_STDERR = 2,  /* for one last line */
+	DESC_RAW_FIRST = 3,
+	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
+	DESC_LOCAL_FIRST,
+	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
+	DESC_UDP_FIRST, /* from here on no system call may name them: they only hold a port */
+	DESC_UDP_LAST = DESC_UDP_FIRST + UDP_HOLDERS - 1,
+	DESC_TCP_FIRST,
+	DESC_TCP_LAST = DESC_TCP_FIRST + TCP_HOLDERS - 1,
+	DESC_COUNT,
+};
 
 #endif
