@@ -1,0 +1,349 @@
+/*
+ * Opens every socket that the broker will ever have. Runs in the broker while it starts; the
+ * packets that may already be arriving are hostile, so each socket lets nothing in before it is
+ * told exactly what, and what slipped in before that is thrown away.
+ */
+#include "broker/sockets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
+#include <linux/in6.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/wire.h"
+#include "policy/socket_filter.h"
+
+/* From <netinet/in.h> of newer C libraries: the extensions of RFC 4884 in the error queue. */
+#ifndef IP_RECVERR_RFC4884
+#define IP_RECVERR_RFC4884 26
+#endif
+#ifndef IPV6_RECVERR_RFC4884
+#define IPV6_RECVERR_RFC4884 31
+#endif
+
+enum {
+	/* As much as the system lets anyone have (net.core.rmem_max, wmem_max). */
+	SOCKET_BUFFER_BYTES = 8 << 20,
+};
+
+static const uint8_t protocols[RAW_PROTOCOLS] = { IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP,
+						  IPPROTO_SCTP };
+static const uint32_t protocol_features[RAW_PROTOCOLS] = { FEATURE_ICMP, FEATURE_UDP, FEATURE_TCP,
+							   FEATURE_SCTP };
+
+int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment)
+{
+	int index = family == 6 ? RAW_PROTOCOLS : 0;
+
+	while (protocols[index % RAW_PROTOCOLS] != protocol)
+		index++;
+	return DESC_RAW_FIRST + index * 2 + (dont_fragment ? 1 : 0);
+}
+
+uint8_t sockets_raw_family(int descriptor)
+{
+	return (descriptor - DESC_RAW_FIRST) / 2 < RAW_PROTOCOLS ? 4 : 6;
+}
+
+uint8_t sockets_raw_protocol(int descriptor)
+{
+	return protocols[(descriptor - DESC_RAW_FIRST) / 2 % RAW_PROTOCOLS];
+}
+
+static int set_option(int socket, int level, int option, int value)
+{
+	return setsockopt(socket, level, option, &value, sizeof(value));
+}
+
+/* Throws away what arrived before the socket let nothing in. Bounded: nothing new can arrive. */
+static int drain(int socket)
+{
+	char byte;
+
+	while (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0)
+		;
+	/* A TCP socket that only holds a port is never connected. */
+	return errno == EAGAIN || errno == ENOTCONN ? 0 : -1;
+}
+
+/* Every socket is born like this: deaf, and at the next descriptor number, which is checked. */
+static int open_deaf(int domain, int type, int protocol, int expected)
+{
+	int made = socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+
+	if (made < 0)
+		return -1;
+	if (made != expected) {
+		errno = EBADF;
+		return -1;
+	}
+	if (socket_filter_reject_all(made) != 0 || drain(made) != 0)
+		return -1;
+	return made;
+}
+
+/* Keeps a number occupied where there is no socket to put. */
+static const char *occupy(int expected)
+{
+	if (fcntl(DESC_NULL, F_DUPFD_CLOEXEC, expected) != expected)
+		return "keep a descriptor for a family that is not there";
+	return NULL;
+}
+
+/* Per-packet choices travel as control messages; what a socket must be told once is here. */
+static int set_fragmentation(int socket, const struct wire_family *wire, bool dont_fragment)
+{
+	/* DONT: may be fragmented, as the route's MTU demands. PROBE: never fragmented, and a path
+	 * MTU that the kernel has learnt elsewhere does not stop a probe. */
+	if (wire->family == 4)
+		return set_option(socket, IPPROTO_IP, IP_MTU_DISCOVER,
+				  dont_fragment ? IP_PMTUDISC_PROBE : IP_PMTUDISC_DONT);
+	if (set_option(socket, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+		       dont_fragment ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_DONT) != 0)
+		return -1;
+	return set_option(socket, IPPROTO_IPV6, IPV6_DONTFRAG, dont_fragment ? 1 : 0);
+}
+
+/* Types that are no answers are turned away before the kernel even copies the packet. */
+static int set_icmp_types(int socket, const struct wire_family *wire, bool receives)
+{
+	if (wire->family == 4) {
+		struct icmp_filter block = { .data = ~0u };
+		if (receives)
+			block.data = ~(1u << wire->echo_reply | 1u << wire->unreachable |
+				       1u << wire->time_exceeded | 1u << wire->parameter_problem);
+		return setsockopt(socket, SOL_RAW, ICMP_FILTER, &block, sizeof(block));
+	}
+	struct icmp6_filter block;
+	memset(&block, 0xff, sizeof(block));
+	const uint8_t passes[] = { wire->echo_reply, wire->unreachable, wire->time_exceeded,
+				   wire->parameter_problem, wire->packet_too_big };
+	for (size_t i = 0; receives && i < sizeof(passes); i++)
+		block.data[passes[i] / 32] &= ~(1u << passes[i] % 32);
+	return setsockopt(socket, SOL_ICMPV6, ICMPV6_FILTER, &block, sizeof(block));
+}
+
+/* A socket that only sends would still be handed a copy of every packet of its protocol, to reject
+ * it. Bound to a loopback address it is handed almost none; the source address of a probe comes
+ * with each packet. Where there is no loopback address this saving fails, and nothing else does. */
+static void turn_away(int socket, const struct wire_family *wire)
+{
+	if (wire->family == 4) {
+		struct sockaddr_in loopback = { .sin_family = AF_INET };
+		loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		(void)bind(socket, (struct sockaddr *)&loopback, sizeof(loopback));
+	} else {
+		struct sockaddr_in6 loopback = { .sin6_family = AF_INET6,
+						 .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+		(void)bind(socket, (struct sockaddr *)&loopback, sizeof(loopback));
+	}
+}
+
+static int set_receiving(int socket, const struct wire_family *wire)
+{
+	/* Kernel receive times; for IPv6, what an IPv4 raw socket sees in the header. */
+	if (set_option(socket, SOL_SOCKET, SO_TIMESTAMPNS, 1) != 0)
+		return -1;
+	if (wire->family == 4)
+		return 0;
+	if (set_option(socket, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1) != 0)
+		return -1;
+	return set_option(socket, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+}
+
+/* One raw socket up to the point where it only lacks the filter that lets answers in. */
+static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bool dont_fragment)
+{
+	int expected = sockets_raw(wire->family, protocol, dont_fragment);
+	uint8_t ip_protocol = protocol == IPPROTO_ICMP ? wire->icmp_protocol : protocol;
+	int made = open_deaf(wire->domain, SOCK_RAW, ip_protocol, expected);
+
+	if (made < 0)
+		return "open a raw socket";
+	if (set_fragmentation(made, wire, dont_fragment) != 0)
+		return "set how a raw socket fragments";
+	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, !dont_fragment) != 0)
+		return "set the ICMP types of a raw socket";
+	/* The kernel grants what it allows; a smaller buffer is no failure. */
+	(void)set_option(made, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES);
+	if (dont_fragment) {
+		turn_away(made, wire);
+		return NULL;
+	}
+	(void)set_option(made, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
+	if (set_receiving(made, wire) != 0)
+		return "set what a raw socket reports";
+	return NULL;
+}
+
+static bool family_exists(const struct wire_family *wire)
+{
+	int try = socket(wire->domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (try >= 0)
+		close(try);
+	return try >= 0 || errno != EAFNOSUPPORT;
+}
+
+static const char *open_raw_family(uint8_t family, uint32_t *features)
+{
+	const struct wire_family *wire = wire_family(family);
+	bool exists = family_exists(wire);
+
+	for (int i = 0; i < RAW_PROTOCOLS; i++) {
+		for (int dont_fragment = 0; dont_fragment < 2; dont_fragment++) {
+			const char *failed =
+				exists ? open_raw(wire, protocols[i], dont_fragment != 0)
+				       : occupy(sockets_raw(family, protocols[i], dont_fragment != 0));
+			if (failed != NULL)
+				return failed;
+		}
+		if (exists)
+			*features |= protocol_features[i] << (family == 6 ? FEATURE_IPV6_SHIFT : 0);
+	}
+	return NULL;
+}
+
+/* A socket that is to hold a port takes it in both families at once, where there are two. */
+static int holder_domain(uint32_t features)
+{
+	return features >> FEATURE_IPV6_SHIFT & FEATURE_ICMP ? AF_INET6 : AF_INET;
+}
+
+/* The sockets for source ports of the user's choice stay unbound until one is chosen. An ordinary
+ * UDP socket gets, through its error queue, just the errors that belong to its own port, so that no
+ * raw socket has to be open to ports that were not known at start. */
+static const char *open_local(int expected, uint32_t features)
+{
+	int domain = holder_domain(features);
+	int made = socket(domain, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
+
+	if (made != expected)
+		return "open a socket for local ports";
+	if (set_option(made, IPPROTO_IP, IP_RECVERR, 1) != 0 ||
+	    set_option(made, IPPROTO_IP, IP_RECVTTL, 1) != 0 ||
+	    set_option(made, IPPROTO_IP, IP_PKTINFO, 1) != 0 ||
+	    set_option(made, SOL_SOCKET, SO_TIMESTAMPNS, 1) != 0)
+		return "set what a socket for local ports reports";
+	/* Since Linux 5.9; without it such answers lack their extensions, which is all. */
+	(void)set_option(made, IPPROTO_IP, IP_RECVERR_RFC4884, 1);
+	if (domain == AF_INET)
+		return NULL;
+	if (set_option(made, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0 ||
+	    set_option(made, IPPROTO_IPV6, IPV6_RECVERR, 1) != 0 ||
+	    set_option(made, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1) != 0 ||
+	    set_option(made, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) != 0)
+		return "set what a socket for local ports reports";
+	(void)set_option(made, IPPROTO_IPV6, IPV6_RECVERR_RFC4884, 1);
+	return NULL;
+}
+
+/* Reserves a port, by the kernel's choice, that nobody else in the namespace can have. */
+static const char *hold_port(int type, int expected, uint32_t features, uint16_t *port)
+{
+	int domain = holder_domain(features);
+	struct sockaddr_storage any = { .ss_family = (sa_family_t)domain };
+	socklen_t any_bytes = domain == AF_INET6 ? sizeof(struct sockaddr_in6)
+						 : sizeof(struct sockaddr_in);
+	int made = open_deaf(domain, type, 0, expected);
+
+	if (made < 0)
+		return "open a socket to hold a port";
+	if (socket_filter_lock(made) != 0)
+		return "lock the filter of a socket that holds a port";
+	if (domain == AF_INET6 && set_option(made, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
+		return "hold a port in both families";
+	if (bind(made, (struct sockaddr *)&any, any_bytes) != 0 ||
+	    getsockname(made, (struct sockaddr *)&any, &any_bytes) != 0)
+		return "hold a port";
+	if (domain == AF_INET6)
+		*port = ntohs(((struct sockaddr_in6 *)&any)->sin6_port);
+	else
+		*port = ntohs(((struct sockaddr_in *)&any)->sin_port);
+	return NULL;
+}
+
+static const char *hold_ports(struct broker_sockets *sockets)
+{
+	const char *failed = NULL;
+
+	for (int i = 0; i < LOCAL_PORTS && failed == NULL; i++)
+		failed = open_local(DESC_LOCAL_FIRST + i, sockets->features);
+	for (int i = 0; i < UDP_HOLDERS && failed == NULL; i++)
+		failed = hold_port(SOCK_DGRAM, DESC_UDP_FIRST + i, sockets->features,
+				   &sockets->held.udp[i]);
+	for (int i = 0; i < TCP_HOLDERS && failed == NULL; i++)
+		failed = hold_port(SOCK_STREAM, DESC_TCP_FIRST + i, sockets->features,
+				   &sockets->held.tcp[i]);
+	return failed;
+}
+
+/* The last step: receiving sockets hear answers, and no filter changes any more. */
+static const char *let_answers_in(const struct broker_sockets *sockets)
+{
+	const struct socket_filter_ports ports = {
+		.udp = sockets->held.udp,
+		.udp_count = UDP_HOLDERS,
+		.tcp = sockets->held.tcp,
+		.tcp_count = TCP_HOLDERS,
+	};
+
+	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd++) {
+		uint8_t family = sockets_raw_family(fd);
+		uint8_t protocol = sockets_raw_protocol(fd);
+		bool exists = (sockets->features >> (family == 6 ? FEATURE_IPV6_SHIFT : 0) &
+			       FEATURE_ICMP) != 0;
+		bool receives = (fd - DESC_RAW_FIRST) % 2 == 0;
+		if (!exists)
+			continue;
+		if (receives && socket_filter_exact(fd, family, protocol, &ports) != 0)
+			return "attach a raw socket's filter";
+		if (socket_filter_lock(fd) != 0)
+			return "lock a raw socket's filter";
+	}
+	return NULL;
+}
+
+/* Room for all descriptors: raising the soft limit up to the hard one needs no privilege. */
+static const char *make_room(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return "read the limit of open files";
+	if (limit.rlim_cur < DESC_COUNT && limit.rlim_max > limit.rlim_cur) {
+		limit.rlim_cur = limit.rlim_max < DESC_COUNT ? limit.rlim_max : DESC_COUNT;
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			return "raise the limit of open files";
+	}
+	if (limit.rlim_cur < DESC_COUNT) {
+		errno = EMFILE;
+		return "open the sockets (RLIMIT_NOFILE is too low)";
+	}
+	return NULL;
+}
+
+const char *sockets_open(struct broker_sockets *sockets)
+{
+	const char *failed = make_room();
+
+	memset(sockets, 0, sizeof(*sockets));
+	if (failed == NULL)
+		failed = open_raw_family(4, &sockets->features);
+	if (failed == NULL)
+		failed = open_raw_family(6, &sockets->features);
+	if (failed == NULL)
+		failed = hold_ports(sockets);
+	if (failed == NULL)
+		failed = let_answers_in(sockets);
+	sockets->features |= FEATURE_DEVICE | FEATURE_LOCAL_PORT;
+	return failed;
+}

@@ -1,0 +1,32 @@
+/*
+ * Opens every socket that the broker will ever have. Runs in the broker while it starts, the only
+ * time at which it uses its privilege to open anything.
+ */
+#ifndef POSTERN_BROKER_SOCKETS_H
+#define POSTERN_BROKER_SOCKETS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "broker/identity.h"
+
+/* What has been opened. Descriptor numbers are those of descriptors.h. */
+struct broker_sockets {
+	uint32_t features; /* enum hello_features; DEVICE and LOCAL_PORT among them, MARK not */
+	struct held_ports held;
+};
+
+/* Opens, binds, filters, locks and drains all sockets. Returns NULL, or what failed, with errno
+ * set; the process is to end then. A family that this kernel does not have is left out of
+ * `features`, its descriptors are duplicates of /dev/null. */
+const char *sockets_open(struct broker_sockets *sockets);
+
+/* The raw socket for a probe. `protocol` as in struct record_probe. */
+int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment);
+
+/* What sockets_raw(family, protocol, false) was asked for, from its descriptor: the receiving
+ * sockets are DESC_RAW_FIRST and every second one after it. */
+uint8_t sockets_raw_family(int descriptor);
+uint8_t sockets_raw_protocol(int descriptor);
+
+#endif
