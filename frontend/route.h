@@ -33,14 +33,31 @@ struct route_table;
 struct route_table *route_open(void);
 void route_close(struct route_table *table);
 
-/* Answers from a cache that is dropped when the kernel reports that addresses, links, routes or
- * rules changed. Returns 0, or the errno a send would give: ENETUNREACH, EHOSTUNREACH, EACCES,
- * ENETDOWN; EADDRNOTAVAIL when `source` is not an address of this host. */
+/* Answers from a cache of bounded size, a few tens of nanoseconds on a hit; a miss costs a system
+ * call or two. The cache is dropped when the kernel reports that addresses, links, routes or rules
+ * changed, and an answer is used for two seconds at most (a path MTU is learnt without a report).
+ * Returns 0, or the errno a send would give: ENETUNREACH (also when no source address can be
+ * chosen, and for blackhole routes), EHOSTUNREACH, EACCES (prohibited; broadcast and multicast
+ * destinations), ENETDOWN (the interface is down), ENODEV (there is no such interface);
+ * EADDRNOTAVAIL when `source` is not an address of this host. Any other errno says that the kernel
+ * could not be asked. *answer is all zero then. */
 int route_lookup(struct route_table *table, const struct route_query *query,
 		 struct route_answer *answer);
 
-/* The descriptor that becomes readable when the kernel has changes to tell; route_lookup() reads
- * them by itself, so polling it is optional. */
+/* The index of an interface, or the name of an index (`name` has room for IF_NAMESIZE bytes): 0 or
+ * an errno, ENODEV if there is none. Cached like routes. */
+int route_interface_index(struct route_table *table, const char *name, uint32_t *ifindex);
+int route_interface_name(struct route_table *table, uint32_t ifindex, char *name);
+
+/* Reads what the kernel has reported and drops the caches if anything changed. One system call:
+ * call it when route_monitor_fd() is readable, or once in a loop's iteration. Not required: the
+ * functions above do it by themselves when the last time was a few milliseconds ago (a tick of the
+ * coarse clock), so that a change is noticed without it, and a probe costs no system call. */
+void route_check_changes(struct route_table *table);
+
+/* The descriptor that becomes readable when the kernel has changes to tell. */
 int route_monitor_fd(const struct route_table *table);
+/* The other one, for the confinement's list of descriptors that may stay. */
+int route_request_fd(const struct route_table *table);
 
 #endif
