@@ -176,13 +176,16 @@ static enum identity_result build_init(const struct record_probe *request, int64
 	enum identity_result result = identity_take(request, padding_bytes, now_ns, probe);
 	struct probe_identity *identity = &probe->identity;
 	uint8_t *chunk = packet->header + SCTP_HEADER_BYTES;
+	uint32_t room_limit =
+		(uint32_t)(UINT16_MAX - wire_family(request->family)->header_bytes -
+			   SCTP_HEADER_BYTES - SCTP_INIT_BYTES);
 
 	/* Chunks end at multiples of four bytes, so sizes are rounded up to that. */
 	if (padding_bytes < PARAMETER_HEAD_BYTES)
 		padding_bytes = 0;
 	padding_bytes = (padding_bytes + 3) & ~3u;
-	if (padding_bytes > 0xffff - SCTP_INIT_BYTES)
-		padding_bytes = (0xffff - SCTP_INIT_BYTES) & ~3u;
+	if (padding_bytes > room_limit)
+		padding_bytes = room_limit & ~3u;
 	wire_put16(packet->header, identity->source_port);
 	wire_put16(packet->header + 2, identity->port);
 	chunk[0] = SCTP_INIT;
