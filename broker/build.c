@@ -79,6 +79,7 @@ static enum identity_result build_echo(const struct record_probe *request, int64
 		if (request->family == 6)
 			rest += ICMP_HEADER_BYTES + payload_bytes;
 		uint16_t tuned = tune(rest, identity_flow_checksum(request->flow));
+		probe->tuned_word = tuned;
 		wire_put16(packet->header + ICMP_HEADER_BYTES, tuned);
 		packet->header_bytes += TUNED_BYTES;
 		payload_bytes -= TUNED_BYTES;
@@ -112,6 +113,7 @@ static enum identity_result build_udp(const struct record_probe *request, int64_
 		packet->header_bytes += TUNED_BYTES;
 		sum = checksum_add_pattern(sum, request->payload_byte, payload_bytes);
 		uint16_t tuned = tune(sum, (uint16_t)~identity->token);
+		probe->tuned_word = tuned;
 		wire_put16(packet->header + UDP_HEADER_BYTES, tuned);
 	} else {
 		sum = checksum_add_pattern(sum, request->payload_byte, payload_bytes);
@@ -211,19 +213,26 @@ static enum identity_result build_init(const struct record_probe *request, int64
 	return result;
 }
 
-enum identity_result build_probe(const struct record_probe *request, int64_t now_ns,
-				 struct probe *probe, struct packet *packet)
+bool build_probe(const struct record_probe *request, int64_t now_ns, struct probe *probe,
+		 struct packet *packet)
 {
 	memset(packet->header, 0, sizeof(packet->header));
 	probe->payload_bytes = 0;
+	enum identity_result result = IDENTITY_NONE;
 	switch (request->protocol) {
 	case IPPROTO_UDP:
-		return build_udp(request, now_ns, probe, packet);
+		result = build_udp(request, now_ns, probe, packet);
+		break;
 	case IPPROTO_TCP:
-		return build_syn(request, now_ns, probe, packet);
+		result = build_syn(request, now_ns, probe, packet);
+		break;
 	case IPPROTO_SCTP:
-		return build_init(request, now_ns, probe, packet);
-	default:
-		return build_echo(request, now_ns, probe, packet);
+		result = build_init(request, now_ns, probe, packet);
+		break;
+	case IPPROTO_ICMP:
+		result = build_echo(request, now_ns, probe, packet);
+		break;
 	}
+	probe->is_tuned = result == IDENTITY_TUNED;
+	return result != IDENTITY_NONE;
 }

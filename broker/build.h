@@ -5,6 +5,7 @@
 #ifndef POSTERN_BROKER_BUILD_H
 #define POSTERN_BROKER_BUILD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,9 +27,9 @@ struct packet {
 	uint32_t payload_bytes;
 };
 
-/* Takes an identity for the request and writes the packet. `probe` gets identity and payload size.
- * IDENTITY_NONE means that there is none now; the packet is not written then. */
-enum identity_result build_probe(const struct record_probe *request, int64_t now_ns,
-				 struct probe *probe, struct packet *packet);
+/* Takes an identity for the request and writes the packet; `probe` gets identity and payload size.
+ * False if no identity is free now: the request may be tried again in a few milliseconds. */
+bool build_probe(const struct record_probe *request, int64_t now_ns, struct probe *probe,
+		 struct packet *packet);
 
 #endif

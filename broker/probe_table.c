@@ -50,12 +50,13 @@ static uint32_t bucket_of(uint64_t hash)
 	return (uint32_t)(hash >> 40) % BUCKETS;
 }
 
-static bool same_ports(const struct probe_identity *a, const struct probe_identity *b)
+static bool same_ports(const struct probe_identity *open, const struct probe_identity *sought)
 {
-	return a->family == b->family && a->protocol == b->protocol &&
-	       a->source_port == b->source_port && a->port == b->port &&
-	       memcmp(a->destination, b->destination, sizeof(a->destination)) == 0 &&
-	       memcmp(a->source, b->source, sizeof(a->source)) == 0;
+	return open->family == sought->family && open->protocol == sought->protocol &&
+	       open->source_port == sought->source_port && open->port == sought->port &&
+	       memcmp(open->destination, sought->destination, sizeof(open->destination)) == 0 &&
+	       (sought->any_source ||
+		memcmp(open->source, sought->source, sizeof(open->source)) == 0);
 }
 
 struct probe *probe_slot(uint32_t cookie)

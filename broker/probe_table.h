@@ -19,6 +19,8 @@ struct probe_identity {
 	uint32_t token;
 	uint8_t destination[16];
 	uint8_t source[16];
+	/* Only in what is looked for: the kernel has compared the source address already. */
+	bool any_source;
 };
 
 /* A slot: one open probe, or free. */
@@ -27,6 +29,8 @@ struct probe {
 	uint32_t cookie;
 	uint16_t payload_bytes; /* of a SYN: a RST acknowledges them too */
 	bool open;
+	bool is_tuned;
+	uint16_t tuned_word; /* the first two payload bytes, chosen to tell probes apart */
 	bool ports_suffice;  /* no other probe had these ports lately: a quoted UDP checksum that a
 	                        translating router has spoilt does not matter */
 	uint8_t ring;        /* where the identity comes from, for identity.c */

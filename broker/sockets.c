@@ -14,7 +14,6 @@
 #include <netinet/udp.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -312,38 +311,19 @@ static const char *let_answers_in(const struct broker_sockets *sockets)
 	return NULL;
 }
 
-/* Room for all descriptors: raising the soft limit up to the hard one needs no privilege. */
-static const char *make_room(void)
+bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure)
 {
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return "read the limit of open files";
-	if (limit.rlim_cur < DESC_COUNT && limit.rlim_max > limit.rlim_cur) {
-		limit.rlim_cur = limit.rlim_max < DESC_COUNT ? limit.rlim_max : DESC_COUNT;
-		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-			return "raise the limit of open files";
-	}
-	if (limit.rlim_cur < DESC_COUNT) {
-		errno = EMFILE;
-		return "open the sockets (RLIMIT_NOFILE is too low)";
-	}
-	return NULL;
-}
-
-const char *sockets_open(struct broker_sockets *sockets)
-{
-	const char *failed = make_room();
-
 	memset(sockets, 0, sizeof(*sockets));
-	if (failed == NULL)
-		failed = open_raw_family(4, &sockets->features);
+	const char *failed = open_raw_family(4, &sockets->features);
+
 	if (failed == NULL)
 		failed = open_raw_family(6, &sockets->features);
 	if (failed == NULL)
 		failed = hold_ports(sockets);
 	if (failed == NULL)
 		failed = let_answers_in(sockets);
+	if (failed != NULL)
+		return step_failed(failure, failed, "see postern-broker(8), Diagnostics");
 	sockets->features |= FEATURE_DEVICE | FEATURE_LOCAL_PORT;
-	return failed;
+	return true;
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "broker/identity.h"
+#include "policy/step.h"
 
 /* What has been opened. Descriptor numbers are those of descriptors.h. */
 struct broker_sockets {
@@ -16,10 +17,10 @@ struct broker_sockets {
 	struct held_ports held;
 };
 
-/* Opens, binds, filters, locks and drains all sockets. Returns NULL, or what failed, with errno
- * set; the process is to end then. A family that this kernel does not have is left out of
- * `features`, its descriptors are duplicates of /dev/null. */
-const char *sockets_open(struct broker_sockets *sockets);
+/* Opens, binds, filters, locks and drains all sockets; false with *failure filled in if any of that
+ * fails, and the process is to end. A family that this kernel does not have is left out of
+ * `features`; its descriptors are duplicates of /dev/null. */
+bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure);
 
 /* The raw socket for a probe. `protocol` as in struct record_probe. */
 int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment);
