@@ -1,8 +1,9 @@
 /*
- * Part of the broker only. libcap-ng's one object also holds capng_change_id(), which looks users up
- * by name; linked statically it would bring the C library's name services (and their run-time loading
- * of shared objects) into the privileged program. The broker never calls that function: these two
- * definitions take the place of what it refers to, and fail whoever should call them after all.
+ * Part of the broker only. libcap-ng's one object also holds capng_change_id(), which looks users
+ * up by name; linked statically it would bring the C library's name services (and their run-time
+ * loading of shared objects) into the privileged program. The broker never calls that function:
+ * these two definitions take the place of what it refers to, and fail whoever should call them
+ * after all.
  */
 #include <errno.h>
 #include <grp.h>

@@ -1,0 +1,76 @@
+/*
+ * How a table of allowed system calls is written. The tables (table_NAME.c) are data for people who
+ * review them; mkfilter turns each into a BPF program while building. Nothing of this is in a
+ * program that is installed.
+ *
+ * An entry allows one system call, if all its conditions hold, for the reason it gives. Several
+ * entries for one call: one of them must hold. What no entry allows gets the table's answer, and so
+ * does every call of a foreign architecture (32-bit and x32 included).
+ */
+#ifndef POSTERN_POLICY_FILTER_TABLE_H
+#define POSTERN_POLICY_FILTER_TABLE_H
+
+#include <seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MOST_CONDITIONS = 3 };
+
+/* `argument` counts from 0. The masked value must lie in first..last. */
+struct condition {
+	unsigned argument;
+	uint64_t mask;
+	uint64_t first, last;
+};
+
+/* The kernel takes descriptors and flags as 32-bit integers, so only those bits are compared. */
+#define IS(n, value)                                                                               \
+	{                                                                                          \
+		(n), UINT32_MAX, (uint32_t)(value), (uint32_t)(value)                              \
+	}
+#define BETWEEN(n, low, up)                                                                        \
+	{                                                                                          \
+		(n), UINT32_MAX, (low), (up)                                                       \
+	}
+#define HAS_NOT(n, bits)                                                                           \
+	{                                                                                          \
+		(n), (bits), 0, 0                                                                  \
+	}
+#define HAS(n, bits, value)                                                                        \
+	{                                                                                          \
+		(n), (bits), (value), (value)                                                      \
+	}
+#define IS_NULL(n)                                                                                 \
+	{                                                                                          \
+		(n), UINT64_MAX, 0, 0                                                              \
+	}
+
+struct entry {
+	int call;
+	const char *reason;
+	struct condition conditions[MOST_CONDITIONS]; /* those with a mask */
+	uint32_t answer; /* 0: allowed; SCMP_ACT_ERRNO(n): refused, and the program goes on */
+};
+
+#define ALLOW(name, why, ...)                                                                      \
+	{                                                                                          \
+		.call = SCMP_SYS(name), .reason = (why), .conditions = { __VA_ARGS__ }             \
+	}
+#define REFUSE(name, error, why)                                                                   \
+	{                                                                                          \
+		.call = SCMP_SYS(name), .reason = (why), .answer = SCMP_ACT_ERRNO(error)           \
+	}
+
+struct table {
+	const char *name;
+	uint32_t otherwise; /* the answer to everything that is not in the table */
+	const struct entry *entries;
+	size_t count;
+	const struct table *includes; /* entries that hold here as well, or NULL */
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+extern const struct table table_broker, table_packet, table_tracepath, table_resolver;
+
+#endif

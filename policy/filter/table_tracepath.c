@@ -1,0 +1,24 @@
+/*
+ * What tracepath's prober may do beyond the packet personality: it writes for people and ends its
+ * helper. Names were looked up before, or are by the helper (table_resolver.c).
+ */
+#include <asm/ioctls.h>
+#include <signal.h>
+
+#include "policy/filter/table.h"
+
+static const struct entry entries[] = {
+	ALLOW(ioctl, "stdio asks whether it writes to a terminal", IS(1, TCGETS)),
+	ALLOW(ioctl, "how wide the terminal is", IS(1, TIOCGWINSZ)),
+	ALLOW(kill, "ends the helper that looks up names", IS(1, SIGTERM)),
+	ALLOW(kill, "ends the helper that looks up names", IS(1, SIGKILL)),
+	ALLOW(lseek, "stdio, when it ends, on a stdin that is a file"),
+};
+
+const struct table table_tracepath = {
+	.name = "tracepath",
+	.otherwise = SCMP_ACT_KILL_PROCESS,
+	.entries = entries,
+	.count = COUNT(entries),
+	.includes = &table_packet,
+};

@@ -1,0 +1,150 @@
+/*
+ * The broker's first step: whatever the caller arranged before execve(2) is undone here. Runs in
+ * the privileged process and distrusts everything a process inherits; it reads no argument and no
+ * environment, it only throws them away.
+ */
+#include "policy/privilege.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum {
+	/* The kernel's default for fs.nr_open: no descriptor number is above it unless the
+	 * administrator raised that, and then the kernel has close_range(2). */
+	MOST_DESCRIPTORS = 1 << 20,
+};
+
+/* The broker lives as long as its channel. What a terminal sends to its whole foreground group is
+ * meant for the front end, which still wants its answers while it ends; and a write to a closed
+ * stderr or channel is to fail, not to kill. */
+static bool is_ignored(int signal)
+{
+	return signal == SIGPIPE || signal == SIGINT || signal == SIGQUIT || signal == SIGHUP;
+}
+
+static bool reset_signals(struct step_failure *failure)
+{
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+	const struct sigaction standard = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	for (int signal = 1; signal < NSIG; signal++) {
+		/* The C library keeps the real-time signals below SIGRTMIN for itself. */
+		if (signal == SIGKILL || signal == SIGSTOP || (signal >= 32 && signal < SIGRTMIN))
+			continue;
+		/* Ignored first in any case: that discards a blocked one that is pending. */
+		if (sigaction(signal, &ignore, NULL) != 0)
+			return step_failed(failure, "ignore a signal", NULL);
+		if (!is_ignored(signal) && sigaction(signal, &standard, NULL) != 0)
+			return step_failed(failure, "reset a signal", NULL);
+	}
+	sigemptyset(&none);
+	if (sigprocmask(SIG_SETMASK, &none, NULL) != 0)
+		return step_failed(failure, "unblock signals", NULL);
+	return true;
+}
+
+/* Interval timers, alarm(2) among them, survive execve; POSIX timers do not. */
+static bool disarm_timers(struct step_failure *failure)
+{
+	static const enum __itimer_which timers[] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
+	const struct itimerval never = {.it_value = {0, 0}};
+
+	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++)
+		if (setitimer(timers[i], &never, NULL) != 0)
+			return step_failed(failure, "disarm an interval timer", NULL);
+	return true;
+}
+
+static bool make_undumpable(struct step_failure *failure)
+{
+	const struct rlimit none = {0, 0};
+
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		return step_failed(failure, "become not dumpable", NULL);
+	if (setrlimit(RLIMIT_CORE, &none) != 0)
+		return step_failed(failure, "limit core files to 0 bytes", NULL);
+	return true;
+}
+
+static bool close_all_above(int last)
+{
+	unsigned first = (unsigned)last + 1;
+
+	if (syscall(SYS_close_range, first, ~0u, 0) == 0)
+		return true;
+	if (errno != ENOSYS && errno != EPERM) /* EPERM: a container's filter that predates it */
+		return false;
+	for (int fd = last + 1; fd < MOST_DESCRIPTORS; fd++)
+		if (close(fd) != 0 && errno != EBADF && errno != EINTR)
+			return false;
+	return true;
+}
+
+/* Descriptor 0 must be there already: an absent channel must not become /dev/null. Number 1 is
+ * closed before /dev/null is opened, so that the lowest free number is known and a low limit of
+ * descriptors does not matter. */
+static bool arrange_descriptors(struct step_failure *failure)
+{
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0) {
+		step_failed(failure, "find the channel on descriptor 0",
+			    "it is started by postern, or by socket activation");
+		failure->exit_status = STEP_BAD_CHANNEL;
+		return false;
+	}
+	if (!close_all_above(STDERR_FILENO))
+		return step_failed(failure, "close inherited descriptors", NULL);
+	(void)close(STDOUT_FILENO); /* it may be closed already */
+	if (open("/dev/null", O_RDWR | O_NOCTTY) != STDOUT_FILENO)
+		return step_failed(failure, "open /dev/null as descriptor 1",
+				   "the file system needs a /dev/null that everyone may open");
+	if (fcntl(STDERR_FILENO, F_GETFD) < 0 && dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+		return step_failed(failure, "make descriptor 2 valid", NULL);
+	return true;
+}
+
+static bool allow_descriptors(unsigned descriptors, struct step_failure *failure)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return step_failed(failure, "read the limit of open descriptors", NULL);
+	if (limit.rlim_cur >= descriptors)
+		return true;
+	limit.rlim_cur = descriptors;
+	if (limit.rlim_max < descriptors) {
+		errno = EMFILE;
+		return step_failed(failure, "have enough descriptors",
+				   "raise the hard limit (ulimit -H -n) to 256 at least");
+	}
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return step_failed(failure, "raise the limit of open descriptors", NULL);
+	return true;
+}
+
+bool privilege_sanitise(unsigned descriptors, struct step_failure *failure)
+{
+	static char *empty_environment[] = {NULL};
+
+	environ = empty_environment;
+	/* Descriptors first: until they are in order, what is opened could become the channel, and
+	 * a message could go to a descriptor that is not meant for people. */
+	if (!arrange_descriptors(failure) || !make_undumpable(failure) || !disarm_timers(failure) ||
+	    !reset_signals(failure) || !allow_descriptors(descriptors, failure))
+		return false;
+	umask(077);
+	if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0)
+		return step_failed(failure, "clear the parent death signal", NULL);
+	/* Not to keep the caller's directory, and its file system, busy. */
+	if (chdir("/") != 0)
+		return step_failed(failure, "change to /", NULL);
+	return true;
+}
