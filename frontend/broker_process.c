@@ -1,0 +1,179 @@
+/*
+ * Finds, starts and buries the broker: a socketpair on its descriptor 0, nothing else inherited but
+ * a place for one line of words, no argument, no environment. Runs in the front end, as the user,
+ * before it confines itself.
+ */
+#include "frontend/broker_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+static const char program[] = "postern-broker";
+
+enum {
+	/* Asked for, granted as far as net.core.wmem_max goes: room for every probe that may be
+	 * open, so that neither side waits for the other more often than it must. */
+	CHANNEL_BYTES = 8 << 20,
+	/* How long a broker whose channel ended may take to be gone. */
+	BURIAL_MS = 50,
+};
+
+void broker_find(const char *wanted, char *path, size_t size)
+{
+	if (wanted) {
+		snprintf(path, size, "%s", wanted);
+		return;
+	}
+
+	ssize_t length = readlink("/proc/self/exe", path, size - sizeof(program));
+	if (length > 0 && (size_t)length < size - sizeof(program)) {
+		path[length] = '\0';
+		char *slash = strrchr(path, '/');
+		if (slash) {
+			memcpy(slash + 1, program, sizeof(program));
+			if (access(path, X_OK) == 0)
+				return;
+		}
+	}
+	snprintf(path, size, "%s", POSTERN_BROKER_PATH);
+}
+
+/* The child's descriptors and signals: as a program expects them, not as we happen to have them. */
+static int spawn(const char *path, int channel_fd, int words_fd, pid_t *pid)
+{
+	char name[sizeof(program)];
+	char *argv[] = {name, NULL};
+	char *envp[] = {NULL};
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	sigset_t none, all;
+
+	memcpy(name, program, sizeof(program));
+	sigemptyset(&none);
+	sigfillset(&all);
+	int error = posix_spawn_file_actions_init(&files);
+	if (error)
+		return error;
+	error = posix_spawnattr_init(&attributes);
+	if (!error) {
+		(void)(!(error = posix_spawn_file_actions_adddup2(&files, channel_fd, 0)) &&
+		       !(error = posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY,
+								  0)) &&
+		       !(error = posix_spawn_file_actions_adddup2(&files, words_fd, 2)) &&
+		       !(error = posix_spawnattr_setsigmask(&attributes, &none)) &&
+		       !(error = posix_spawnattr_setsigdefault(&attributes, &all)) &&
+		       !(error = posix_spawnattr_setflags(
+				 &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)) &&
+		       !(error = posix_spawn(pid, path, &files, &attributes, argv, envp)));
+		posix_spawnattr_destroy(&attributes);
+	}
+	posix_spawn_file_actions_destroy(&files);
+	return error;
+}
+
+static void widen(int fd)
+{
+	int bytes = CHANNEL_BYTES;
+
+	/* Less than asked for only means more waiting. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+int broker_start(const char *path, struct broker_process *broker)
+{
+	int channel[2], words[2];
+
+	*broker = (struct broker_process){-1, -1, -1};
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0)
+		return errno;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, words) < 0) {
+		int error = errno;
+		close(channel[0]);
+		close(channel[1]);
+		return error;
+	}
+	widen(channel[0]);
+	widen(channel[1]);
+
+	int error = spawn(path, channel[1], words[1], &broker->pid);
+	close(channel[1]);
+	close(words[1]);
+	broker->channel_fd = channel[0];
+	broker->words_fd = words[0];
+	if (error) {
+		broker->pid = -1;
+		broker_leave(broker);
+	}
+	return error;
+}
+
+/* Its first line, which is what it ends with; 0: it said nothing. */
+static size_t hear(struct broker_process *broker, char *line, size_t size)
+{
+	ssize_t length = recv(broker->words_fd, line, size - 1, MSG_DONTWAIT);
+	char *newline;
+
+	if (length <= 0)
+		return 0;
+	newline = memchr(line, '\n', (size_t)length);
+	if (newline)
+		length = newline - line;
+	line[length] = '\0';
+	/* Words are for a terminal: nothing in them may steer it. */
+	for (ssize_t i = 0; i < length; i++)
+		if (line[i] < ' ' || line[i] > '~')
+			line[i] = '?';
+	return (size_t)length;
+}
+
+/* The channel's end comes a moment before the process's. */
+static bool wait_for_end(struct broker_process *broker, int *status)
+{
+	for (int ms = 0; broker->pid > 0 && ms < BURIAL_MS; ms++) {
+		pid_t ended = waitpid(broker->pid, status, WNOHANG);
+		if (ended == broker->pid) {
+			broker->pid = -1;
+			return true;
+		}
+		if (ended < 0 && errno != EINTR)
+			return false;
+		poll(NULL, 0, 1);
+	}
+	return false;
+}
+
+int broker_last_words(struct broker_process *broker, char *why, size_t size)
+{
+	int status = 0;
+	bool ended = wait_for_end(broker, &status);
+
+	if (hear(broker, why, size) == 0) {
+		if (ended && WIFSIGNALED(status))
+			snprintf(why, size, "%s: ended by signal %d", program, WTERMSIG(status));
+		else if (ended)
+			snprintf(why, size, "%s: ended with exit status %d", program,
+				 WEXITSTATUS(status));
+		else
+			snprintf(why, size, "%s: closed its channel", program);
+	}
+	return ended && WIFEXITED(status) && WEXITSTATUS(status) == EX_NOPERM ? EPERM : ECONNRESET;
+}
+
+void broker_leave(struct broker_process *broker)
+{
+	if (broker->channel_fd >= 0)
+		close(broker->channel_fd);
+	if (broker->words_fd >= 0)
+		close(broker->words_fd);
+	broker->channel_fd = -1;
+	broker->words_fd = -1;
+}

@@ -1,0 +1,90 @@
+/*
+ * Entry of the front end: makes the standard descriptors safe and picks the personality by the name
+ * the program was run as (mtr-packet, tracepath, ...) or by its first argument (postern packet
+ * ...). Runs as the user; trusts its caller no further than any program does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frontend/personality.h"
+
+struct personality {
+	const char *program;    /* name of the link, NULL: none */
+	const char *subcommand; /* `postern SUBCOMMAND`, NULL: none */
+	int (*run)(int argc, char **argv);
+};
+
+static const struct personality personalities[] = {
+	{"mtr-packet", "packet", packet_main},
+	{"tracepath", "tracepath", tracepath_main},
+	{"tracepath4", "tracepath4", tracepath_main},
+	{"tracepath6", "tracepath6", tracepath_main},
+	{NULL, "doctor", doctor_main},
+};
+
+enum { PERSONALITIES = sizeof(personalities) / sizeof(personalities[0]) };
+
+static const char usage[] =
+	"usage: postern packet [OPTION...]       what mtr runs: probes by request lines on stdin\n"
+	"       postern tracepath [OPTION...] DESTINATION[/PORT]\n"
+	"       postern doctor [OPTION...]       what works here, and what to do about the rest\n"
+	"       postern --help | --version\n"
+	"Each command has a --help of its own. Run under the name mtr-packet, tracepath, "
+	"tracepath4\n"
+	"or tracepath6, the program is that command.\n";
+
+/* A descriptor 0, 1 or 2 that is closed would be given to the next socket, and a message for people
+ * would then go into the channel. */
+static void open_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+			continue;
+		if (open("/dev/null", O_RDWR | O_NOCTTY) != fd)
+			_exit(EXIT_FAILURE);
+	}
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int run_subcommand(int argc, char **argv)
+{
+	if (argc >= 1 && strcmp(argv[0], "--version") == 0) {
+		puts("postern " POSTERN_VERSION);
+		return EXIT_SUCCESS;
+	}
+	if (argc >= 1 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0)) {
+		fputs(usage, stdout);
+		return EXIT_SUCCESS;
+	}
+	for (size_t i = 0; argc >= 1 && i < PERSONALITIES; i++)
+		if (strcmp(argv[0], personalities[i].subcommand) == 0)
+			return personalities[i].run(argc, argv);
+	if (argc >= 1)
+		fprintf(stderr, "postern: no such command: %s\n", argv[0]);
+	fputs(usage, stderr);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	open_standard_descriptors();
+
+	/* Whoever runs a program may leave out even its name. */
+	if (argc < 1)
+		return run_subcommand(0, argv);
+	const char *name = base_name(argv[0]);
+	for (size_t i = 0; i < PERSONALITIES; i++)
+		if (personalities[i].program && strcmp(name, personalities[i].program) == 0)
+			return personalities[i].run(argc, argv);
+	return run_subcommand(argc - 1, argv + 1);
+}

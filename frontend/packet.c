@@ -1,0 +1,318 @@
+/*
+ * The packet personality: what mtr runs as mtr-packet. Starts the broker, confines itself, then
+ * moves requests from stdin to the session, probes to the transport and replies to stdout, never
+ * waiting for any one of them. Runs as the user; distrusts the client's bytes and the network's.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "frontend/packet_session.h"
+#include "frontend/personality.h"
+#include "policy/confine.h"
+
+enum {
+	NS_PER_S = 1000000000,
+	/* One turn of the loop does at most this much of each, so that no source starves another
+	 * and no deadline waits for long. */
+	LINES_A_TURN = 512,
+	EVENTS_A_TURN = 1024,
+	/* A broker says hello within a millisecond or two; one that has not by now never will. */
+	HELLO_WAIT_S = 10,
+};
+
+struct packet {
+	struct session session;
+	struct transport *transport;
+	struct line_reader *lines;
+	int64_t hello_until_ns;
+	size_t events_told; /* in this turn */
+	bool input_ready;
+	bool input_ended;
+	bool lines_left; /* the reader may hold complete lines */
+	bool output_blocked;
+	bool transport_ready;
+};
+
+static int64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+/* --- the transport's sink ----------------------------------------------------------------------
+ */
+
+static void tell_hello(void *context, const struct record_hello *hello)
+{
+	struct packet *packet = context;
+
+	session_hello(&packet->session, hello);
+}
+
+static void tell_event(void *context, const struct record_event *event, const uint8_t *extension)
+{
+	struct packet *packet = context;
+
+	packet->events_told++;
+	session_event(&packet->session, event, extension);
+}
+
+static void tell_down(void *context, int error, const char *why)
+{
+	struct packet *packet = context;
+	struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char line[600];
+	int length = snprintf(line, sizeof(line), "mtr-packet: %s\n", why);
+
+	/* A broker that was given up may still die. */
+	if (packet->session.down_error)
+		return;
+	/* Nobody may be reading it, and the replies must not wait for that. */
+	if (length > 0 && poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT))
+		(void)!write(STDERR_FILENO, line, (size_t)length);
+	session_down(&packet->session, error);
+}
+
+/* --- one turn ----------------------------------------------------------------------------------
+ */
+
+/* An answer that has arrived counts, however late this program comes to read it: what waits in the
+ * channel is heard before anything is given up. */
+static void hear_transport(struct packet *packet)
+{
+	bool due = session_next_ns(&packet->session) <= packet->session.now_ns;
+
+	packet->events_told = 0;
+	if (packet->transport_ready || due)
+		transport_dispatch(packet->transport, EVENTS_A_TURN);
+	if (due && packet->events_told >= EVENTS_A_TURN)
+		transport_dispatch(packet->transport, RECORD_SLOTS);
+	if (due)
+		session_expire(&packet->session);
+	if (!packet->session.ready && packet->session.now_ns >= packet->hello_until_ns)
+		tell_down(packet, ETIMEDOUT, "postern-broker: does not say hello");
+}
+
+static void read_input(struct packet *packet)
+{
+	size_t room;
+	char *space = line_space(packet->lines, &room);
+	ssize_t count = read(STDIN_FILENO, space, room);
+
+	if (count > 0)
+		line_filled(packet->lines, (size_t)count);
+	else if (count == 0 || (errno != EINTR && errno != EAGAIN))
+		packet->input_ended = true;
+	packet->input_ready = false;
+}
+
+static void take_lines(struct packet *packet)
+{
+	struct session *session = &packet->session;
+	struct text line;
+
+	if (packet->input_ready && !packet->lines_left)
+		read_input(packet);
+	/* A timeout begins when its request is taken. */
+	session->now_ns = monotonic_ns();
+	packet->lines_left = true;
+	for (int i = 0; i < LINES_A_TURN && session_accepts(session); i++) {
+		switch (line_next(packet->lines, &line)) {
+		case LINE_TEXT:
+			session_line(session, line);
+			break;
+		case LINE_TOO_LONG:
+			session_line_too_long(session);
+			break;
+		case LINE_NONE:
+			packet->lines_left = false;
+			return;
+		}
+	}
+}
+
+/* Returns false if the client is gone. */
+static bool write_output(struct packet *packet)
+{
+	if (output_pending(&packet->session.output) == 0 || packet->output_blocked)
+		return true;
+	enum output_state state = output_write(&packet->session.output, STDOUT_FILENO);
+	packet->output_blocked = state == OUTPUT_BLOCKED;
+	return state != OUTPUT_CLOSED;
+}
+
+static int64_t wait_until_ns(const struct packet *packet)
+{
+	if (packet->lines_left && session_accepts(&packet->session))
+		return packet->session.now_ns;
+	int64_t until_ns = session_next_ns(&packet->session);
+	if (!packet->session.ready && packet->hello_until_ns < until_ns)
+		until_ns = packet->hello_until_ns;
+	return until_ns;
+}
+
+/* Waits for whatever can happen next. Returns false if the client is gone. */
+static bool wait_for_work(struct packet *packet)
+{
+	bool hungry =
+		!packet->input_ended && !packet->lines_left && session_accepts(&packet->session);
+	struct pollfd polled[] = {
+		{.fd = hungry ? STDIN_FILENO : -1, .events = POLLIN},
+		{.fd = STDOUT_FILENO, .events = packet->output_blocked ? POLLOUT : 0},
+		{.fd = transport_fd(packet->transport),
+		 .events = transport_poll_events(packet->transport)},
+	};
+	int64_t until_ns = wait_until_ns(packet);
+	struct timespec wait = {0, 0};
+
+	if (until_ns > packet->session.now_ns) {
+		int64_t left_ns = until_ns - monotonic_ns();
+		if (left_ns > 0)
+			wait = (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
+	}
+	int ready = ppoll(polled, sizeof(polled) / sizeof(polled[0]),
+			  until_ns == INT64_MAX ? NULL : &wait, NULL);
+	if (ready < 0)
+		return errno == EINTR || errno == EAGAIN;
+	packet->input_ready = polled[0].revents != 0;
+	packet->transport_ready = polled[2].revents != 0;
+	if (polled[1].revents & POLLOUT)
+		packet->output_blocked = false;
+	return (polled[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
+}
+
+static bool is_finished(const struct packet *packet)
+{
+	return packet->input_ended && !packet->lines_left &&
+	       session_open_probes(&packet->session) == 0 &&
+	       output_pending(&packet->session.output) == 0;
+}
+
+static void serve(struct packet *packet)
+{
+	packet->hello_until_ns = monotonic_ns() + (int64_t)HELLO_WAIT_S * NS_PER_S;
+	packet->transport_ready = true;
+	do {
+		packet->session.now_ns = monotonic_ns();
+		hear_transport(packet);
+		take_lines(packet);
+		transport_flush(packet->transport);
+		if (!write_output(packet))
+			return;
+	} while (!is_finished(packet) && wait_for_work(packet));
+}
+
+/* --- start -------------------------------------------------------------------------------------
+ */
+
+struct options {
+	const char *broker_path;
+	enum compat compat;
+};
+
+static const char usage[] =
+	"usage: mtr-packet [--broker PATH] [--compat 0.95|0.96]\n"
+	"\n"
+	"Sends network probes for the program that runs it: requests on stdin, replies on stdout,\n"
+	"one a line, as mtr-packet(8) describes.\n"
+	"\n"
+	"  --broker PATH   the privileged program to probe through\n"
+	"  --compat WHICH  words of mtr 0.95 (default) or 0.96; also by POSTERN_COMPAT\n"
+	"  -h, --help      this text\n"
+	"  --version       the version\n";
+
+static bool parse_compat(const char *text, enum compat *compat)
+{
+	if (strcmp(text, "0.95") == 0)
+		*compat = COMPAT_0_95;
+	else if (strcmp(text, "0.96") == 0)
+		*compat = COMPAT_0_96;
+	else
+		return false;
+	return true;
+}
+
+/* Returns the exit status with which the program is to end now, or −1 to go on. */
+static int parse_options(int argc, char **argv, struct options *options)
+{
+	static const struct option known[] = {
+		{"broker", required_argument, NULL, 'b'},
+		{"compat", required_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *compat = getenv("POSTERN_COMPAT");
+	int option;
+
+	/* Whatever is in the environment, mtr must be served. */
+	if (!compat || !parse_compat(compat, &options->compat))
+		options->compat = COMPAT_0_95;
+	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+		if (option == 'b') {
+			options->broker_path = optarg;
+		} else if (option == 'c' && parse_compat(optarg, &options->compat)) {
+			continue;
+		} else if (option == 'h') {
+			fputs(usage, stdout);
+			return EXIT_SUCCESS;
+		} else if (option == 'v') {
+			puts("mtr-packet (postern) " POSTERN_VERSION);
+			return EXIT_SUCCESS;
+		} else {
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fputs(usage, stderr);
+	return 2;
+}
+
+static int complain(const char *what)
+{
+	fprintf(stderr, "mtr-packet: %s: %s\n", what, strerror(errno));
+	return EXIT_FAILURE;
+}
+
+int packet_main(int argc, char **argv)
+{
+	struct options options = {NULL, COMPAT_0_95};
+	int status = parse_options(argc, argv, &options);
+
+	if (status >= 0)
+		return status;
+
+	struct packet packet = {.input_ready = false};
+	const struct transport_sink sink = {&packet, tell_hello, tell_event, tell_down};
+	/* A client that goes away is noticed by write(2). */
+	signal(SIGPIPE, SIG_IGN);
+	/* The default of 50 us would be added to every deadline. */
+	prctl(PR_SET_TIMERSLACK, 1UL);
+
+	/* The broker starts while the rest is made ready. It must not come after the confinement,
+	 * which would disarm it. */
+	packet.transport = transport_open(options.broker_path, &sink);
+	packet.lines = calloc(1, sizeof(*packet.lines));
+	struct route_table *routes = route_open();
+	if (!packet.lines || !session_open(&packet.session, options.compat, routes))
+		return complain("no memory for the tables of probes");
+	packet.session.transport = packet.transport;
+	if (confine_packet() != 0)
+		return complain("cannot confine itself (seccomp filters are needed)");
+
+	serve(&packet);
+	transport_close(packet.transport);
+	return EXIT_SUCCESS;
+}

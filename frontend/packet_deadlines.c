@@ -1,0 +1,118 @@
+/*
+ * When which slot is due: a heap, and for each slot its place in it. Four children a node halve the
+ * depth that removing an answered probe walks. Pure memory; runs in the packet front end.
+ */
+#include "frontend/packet_deadlines.h"
+
+#include <stdlib.h>
+
+enum { CHILDREN = 4 };
+
+static const uint32_t NOWHERE = UINT32_MAX;
+
+struct entry {
+	int64_t due_ns;
+	uint32_t slot;
+};
+
+struct deadlines {
+	uint32_t used;
+	uint32_t *places; /* by slot: index into heap, or NOWHERE */
+	struct entry heap[];
+};
+
+struct deadlines *deadlines_open(uint32_t count)
+{
+	struct deadlines *deadlines =
+		malloc(sizeof(*deadlines) + count * (sizeof(struct entry) + sizeof(uint32_t)));
+	if (!deadlines)
+		return NULL;
+	deadlines->used = 0;
+	deadlines->places = (uint32_t *)(void *)(deadlines->heap + count);
+	for (uint32_t slot = 0; slot < count; slot++)
+		deadlines->places[slot] = NOWHERE;
+	return deadlines;
+}
+
+void deadlines_close(struct deadlines *deadlines)
+{
+	free(deadlines);
+}
+
+static void put(struct deadlines *deadlines, uint32_t place, struct entry entry)
+{
+	deadlines->heap[place] = entry;
+	deadlines->places[entry.slot] = place;
+}
+
+/* `place` is free: finds where `entry` belongs at or above it. */
+static void settle_up(struct deadlines *deadlines, uint32_t place, struct entry entry)
+{
+	while (place > 0) {
+		uint32_t parent = (place - 1) / CHILDREN;
+		if (deadlines->heap[parent].due_ns <= entry.due_ns)
+			break;
+		put(deadlines, place, deadlines->heap[parent]);
+		place = parent;
+	}
+	put(deadlines, place, entry);
+}
+
+/* `place` is free: finds where `entry` belongs at or below it. */
+static void settle_down(struct deadlines *deadlines, uint32_t place, struct entry entry)
+{
+	for (;;) {
+		uint32_t first = place * CHILDREN + 1;
+		uint32_t end =
+			first + CHILDREN < deadlines->used ? first + CHILDREN : deadlines->used;
+		uint32_t least = place;
+		int64_t least_ns = entry.due_ns;
+		for (uint32_t child = first; child < end; child++) {
+			if (deadlines->heap[child].due_ns < least_ns) {
+				least = child;
+				least_ns = deadlines->heap[child].due_ns;
+			}
+		}
+		if (least == place)
+			break;
+		put(deadlines, place, deadlines->heap[least]);
+		place = least;
+	}
+	put(deadlines, place, entry);
+}
+
+void deadlines_remove(struct deadlines *deadlines, uint32_t slot)
+{
+	uint32_t place = deadlines->places[slot];
+
+	if (place == NOWHERE)
+		return;
+	deadlines->places[slot] = NOWHERE;
+	struct entry last = deadlines->heap[--deadlines->used];
+	if (place == deadlines->used)
+		return;
+	if (last.due_ns < deadlines->heap[place].due_ns)
+		settle_up(deadlines, place, last);
+	else
+		settle_down(deadlines, place, last);
+}
+
+void deadlines_set(struct deadlines *deadlines, uint32_t slot, int64_t due_ns)
+{
+	deadlines_remove(deadlines, slot);
+	settle_up(deadlines, deadlines->used++, (struct entry){due_ns, slot});
+}
+
+int64_t deadlines_earliest_ns(const struct deadlines *deadlines)
+{
+	return deadlines->used > 0 ? deadlines->heap[0].due_ns : INT64_MAX;
+}
+
+int32_t deadlines_take_due(struct deadlines *deadlines, int64_t now_ns)
+{
+	if (deadlines_earliest_ns(deadlines) > now_ns || deadlines->used == 0)
+		return DEADLINE_NONE;
+	uint32_t slot = deadlines->heap[0].slot;
+	deadlines_remove(deadlines, slot);
+	return (int32_t)slot;
+}
