@@ -38,9 +38,10 @@ static uint64_t transport_sum(const struct received *received, bool with_pseudo_
 	uint64_t sum = 0;
 
 	if (with_pseudo_header)
-		sum = checksum_add_pseudo(0, received->source, received->destination,
-					  wire_family(received->family)->address_bytes, protocol,
-					  (uint32_t)(received->transport_bytes + received->tail_bytes));
+		sum = checksum_add_pseudo(
+			0, received->source, received->destination,
+			wire_family(received->family)->address_bytes, protocol,
+			(uint32_t)(received->transport_bytes + received->tail_bytes));
 	sum = checksum_add(sum, received->transport, received->transport_bytes);
 	return checksum_add(sum, received->tail, received->tail_bytes);
 }
@@ -70,13 +71,15 @@ static bool crc32c_holds(const struct received *received)
 {
 	static const uint8_t zero[4];
 	const uint8_t *at = received->transport;
-	uint32_t told = (uint32_t)at[11] << 24 | (uint32_t)at[10] << 16 | (uint32_t)at[9] << 8 | at[8];
+	uint32_t told =
+		(uint32_t)at[11] << 24 | (uint32_t)at[10] << 16 | (uint32_t)at[9] << 8 | at[8];
 
 	if (told == 0) /* RFC 9653, and packets of this machine as above */
 		return true;
 	uint32_t crc = crc32c_add(crc32c_start(), at, 8);
 	crc = crc32c_add(crc, zero, sizeof(zero));
-	crc = crc32c_add(crc, at + SCTP_HEADER_BYTES, received->transport_bytes - SCTP_HEADER_BYTES);
+	crc = crc32c_add(crc, at + SCTP_HEADER_BYTES,
+			 received->transport_bytes - SCTP_HEADER_BYTES);
 	crc = crc32c_add(crc, received->tail, received->tail_bytes);
 	return crc32c_finish(crc) == told;
 }

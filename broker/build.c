@@ -29,12 +29,12 @@ enum {
  * permitted; window scale 7; timestamps. A probe carries as many as its size has room for, since
  * that looks to a firewall like what it lets through, and data in a SYN does not. */
 static const uint8_t syn_options[] = {
-	2, 4, 0x05, 0xb4, /* RFC 9293 3.7.1 */
-	1, 1, 4,    2,    /* RFC 2018 2 */
-	1, 3, 3,    7,    /* RFC 7323 2.2 */
+	2, 4, 0x05, 0xb4,                         /* RFC 9293 3.7.1 */
+	1, 1, 4,    2,                            /* RFC 2018 2 */
+	1, 3, 3,    7,                            /* RFC 7323 2.2 */
 	1, 1, 8,    10,   0, 0, 0, 1, 0, 0, 0, 0, /* RFC 7323 3.2 */
 };
-static const size_t syn_option_ends[] = { 24, 12, 8, 4 };
+static const size_t syn_option_ends[] = {24, 12, 8, 4};
 
 /* Bytes that the requested size leaves behind the headers of IP and transport. */
 static uint32_t room(const struct record_probe *request, size_t transport_bytes)
@@ -73,9 +73,9 @@ static enum identity_result build_echo(const struct record_probe *request, int64
 	sum = checksum_add_pattern(sum, request->payload_byte, payload_bytes);
 	if (result == IDENTITY_TUNED) {
 		/* The pseudo header of ICMPv6 is constant for a flow but for the length. */
-		uint64_t rest = checksum_add_pattern(
-			checksum_add(0, packet->header, ICMP_HEADER_BYTES), request->payload_byte,
-			payload_bytes - TUNED_BYTES);
+		uint64_t rest =
+			checksum_add_pattern(checksum_add(0, packet->header, ICMP_HEADER_BYTES),
+					     request->payload_byte, payload_bytes - TUNED_BYTES);
 		if (request->family == 6)
 			rest += ICMP_HEADER_BYTES + payload_bytes;
 		uint16_t tuned = tune(rest, identity_flow_checksum(request->flow));
@@ -178,9 +178,8 @@ static enum identity_result build_init(const struct record_probe *request, int64
 	enum identity_result result = identity_take(request, padding_bytes, now_ns, probe);
 	struct probe_identity *identity = &probe->identity;
 	uint8_t *chunk = packet->header + SCTP_HEADER_BYTES;
-	uint32_t room_limit =
-		(uint32_t)(UINT16_MAX - wire_family(request->family)->header_bytes -
-			   SCTP_HEADER_BYTES - SCTP_INIT_BYTES);
+	uint32_t room_limit = (uint32_t)(UINT16_MAX - wire_family(request->family)->header_bytes -
+					 SCTP_HEADER_BYTES - SCTP_INIT_BYTES);
 
 	/* Chunks end at multiples of four bytes, so sizes are rounded up to that. */
 	if (padding_bytes < PARAMETER_HEAD_BYTES)
@@ -193,9 +192,9 @@ static enum identity_result build_init(const struct record_probe *request, int64
 	chunk[0] = SCTP_INIT;
 	wire_put16(chunk + 2, (uint16_t)(SCTP_INIT_BYTES + padding_bytes));
 	wire_put32(chunk + 4, identity->token);
-	wire_put32(chunk + 8, 0xffff);          /* receiver window */
-	wire_put16(chunk + 12, 1);              /* outbound streams */
-	wire_put16(chunk + 14, 1);              /* inbound streams */
+	wire_put32(chunk + 8, 0xffff);           /* receiver window */
+	wire_put16(chunk + 12, 1);               /* outbound streams */
+	wire_put16(chunk + 14, 1);               /* inbound streams */
 	wire_put32(chunk + 16, identity->token); /* initial TSN */
 	packet->header_bytes = SCTP_HEADER_BYTES + SCTP_INIT_BYTES;
 	packet->payload_bytes = 0;
@@ -206,8 +205,7 @@ static enum identity_result build_init(const struct record_probe *request, int64
 		packet->payload_bytes = padding_bytes - PARAMETER_HEAD_BYTES;
 	}
 	uint32_t crc = crc32c_add(crc32c_start(), packet->header, packet->header_bytes);
-	crc = crc32c_finish(
-		crc32c_add_pattern(crc, request->payload_byte, packet->payload_bytes));
+	crc = crc32c_finish(crc32c_add_pattern(crc, request->payload_byte, packet->payload_bytes));
 	for (int i = 0; i < 4; i++)
 		packet->header[8 + i] = (uint8_t)(crc >> 8 * i);
 	return result;

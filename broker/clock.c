@@ -44,7 +44,8 @@ int64_t clock_of_stamp(const struct timespec *stamp, int64_t sent_ns)
 
 	if (received_ns >= sent_ns && received_ns <= compared_ns)
 		return received_ns;
-	/* A step of the clock between the stamp and the comparison: the stamp is in the old time. */
+	/* A step of the clock between the stamp and the comparison: the stamp is in the old time.
+	 */
 	int64_t earlier_ns = stamp_ns - previous_offset_ns;
 	if (earlier_ns >= sent_ns && earlier_ns <= compared_ns)
 		return earlier_ns;

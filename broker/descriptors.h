@@ -11,8 +11,8 @@ enum {
 	RAW_FAMILIES = 2,
 	RAW_PROTOCOLS = 4,
 	RAW_SOCKETS = RAW_FAMILIES * RAW_PROTOCOLS * 2,
-	/* Source ports of a user's own choice (local-port) in one broker's life: each needs a socket
-	 * of its own that is bound once, and mtr uses one. */
+	/* Source ports of a user's own choice (local-port) in one broker's life: each needs a
+	 * socket of its own that is bound once, and mtr uses one. */
 	LOCAL_PORTS = 32,
 	/* Ports that are source ports of UDP and identifiers of ICMP echo: 48 rings of 32,102
 	 * default destination ports are 1.5 million UDP probes before one identity comes again; 16

@@ -39,9 +39,9 @@ struct ring {
 };
 
 enum ring_name {
-	RING_NONE, /* TCP, SCTP: 32-bit tokens do not repeat within hours */
-	RING_ECHO, /* identifier and sequence number */
-	RING_UDP,  /* source port and changing destination port */
+	RING_NONE,      /* TCP, SCTP: 32-bit tokens do not repeat within hours */
+	RING_ECHO,      /* identifier and sequence number */
+	RING_UDP,       /* source port and changing destination port */
 	RING_UDP_PURE,  /* source port alone, for a fixed destination port */
 	RING_UDP_TUNED, /* source port and checksum */
 	RING_LOCAL,     /* changing destination port, source port of the user's choice */
@@ -58,7 +58,7 @@ static uint16_t flow_secret;
 
 static void ring_start(enum ring_name name, uint32_t block, uint32_t blocks)
 {
-	rings[name] = (struct ring){ .block = block, .blocks = blocks };
+	rings[name] = (struct ring){.block = block, .blocks = blocks};
 }
 
 void identity_start(const struct held_ports *ports, uint64_t secret)
@@ -125,7 +125,8 @@ static uint16_t flow_port(const struct record_probe *request)
 
 /* What number `rest` of block `block` of a ring means on the wire. */
 static enum identity_result ring_identity(const struct record_probe *request, enum ring_name name,
-					  uint32_t block, uint32_t rest, struct probe_identity *identity)
+					  uint32_t block, uint32_t rest,
+					  struct probe_identity *identity)
 {
 	uint32_t number = block * rings[name].block + rest;
 
@@ -214,8 +215,7 @@ static enum identity_result take_token(const struct record_probe *request, struc
 	probe->ring = RING_NONE;
 	for (int i = 0; i < TRIES; i++) {
 		tcp_turn = (tcp_turn + 1) % TCP_HOLDERS;
-		identity->source_port =
-			held->tcp[is_flow ? request->flow % TCP_HOLDERS : tcp_turn];
+		identity->source_port = held->tcp[is_flow ? request->flow % TCP_HOLDERS : tcp_turn];
 		if (is_flow || probe_find_ports(identity, NULL) == NULL)
 			break;
 	}

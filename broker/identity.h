@@ -29,7 +29,7 @@ enum identity_result {
 	IDENTITY_GIVEN,   /* `token` is final: TCP sequence number, SCTP tag, 0 for ICMP */
 	IDENTITY_PATTERN, /* UDP: the payload is pure, `token` becomes the checksum that results */
 	IDENTITY_TUNED,   /* two payload bytes are to be chosen: UDP, so that the checksum becomes
-	                     `token`; ICMP, so that it becomes identity_flow_checksum() */
+			     `token`; ICMP, so that it becomes identity_flow_checksum() */
 };
 
 /* Fills in *probe's identity for a request that was checked. `payload_bytes` is what the packet has

@@ -32,7 +32,7 @@ struct probe {
 	bool is_tuned;
 	uint16_t tuned_word; /* the first two payload bytes, chosen to tell probes apart */
 	bool ports_suffice;  /* no other probe had these ports lately: a quoted UDP checksum that a
-	                        translating router has spoilt does not matter */
+				translating router has spoilt does not matter */
 	uint8_t ring;        /* where the identity comes from, for identity.c */
 	uint8_t ring_block;
 	int64_t sent_ns;

@@ -33,10 +33,10 @@ enum {
 	SOCKET_BUFFER_BYTES = 8 << 20,
 };
 
-static const uint8_t protocols[RAW_PROTOCOLS] = { IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP,
-						  IPPROTO_SCTP };
-static const uint32_t protocol_features[RAW_PROTOCOLS] = { FEATURE_ICMP, FEATURE_UDP, FEATURE_TCP,
-							   FEATURE_SCTP };
+static const uint8_t protocols[RAW_PROTOCOLS] = {IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP,
+						 IPPROTO_SCTP};
+static const uint32_t protocol_features[RAW_PROTOCOLS] = {FEATURE_ICMP, FEATURE_UDP, FEATURE_TCP,
+							  FEATURE_SCTP};
 
 int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment)
 {
@@ -115,7 +115,7 @@ static int set_fragmentation(int socket, const struct wire_family *wire, bool do
 static int set_icmp_types(int socket, const struct wire_family *wire, bool receives)
 {
 	if (wire->family == 4) {
-		struct icmp_filter block = { .data = ~0u };
+		struct icmp_filter block = {.data = ~0u};
 		if (receives)
 			block.data = ~(1u << wire->echo_reply | 1u << wire->unreachable |
 				       1u << wire->time_exceeded | 1u << wire->parameter_problem);
@@ -123,8 +123,8 @@ static int set_icmp_types(int socket, const struct wire_family *wire, bool recei
 	}
 	struct icmp6_filter block;
 	memset(&block, 0xff, sizeof(block));
-	const uint8_t passes[] = { wire->echo_reply, wire->unreachable, wire->time_exceeded,
-				   wire->parameter_problem, wire->packet_too_big };
+	const uint8_t passes[] = {wire->echo_reply, wire->unreachable, wire->time_exceeded,
+				  wire->parameter_problem, wire->packet_too_big};
 	for (size_t i = 0; receives && i < sizeof(passes); i++)
 		block.data[passes[i] / 32] &= ~(1u << passes[i] % 32);
 	return setsockopt(socket, SOL_ICMPV6, ICMPV6_FILTER, &block, sizeof(block));
@@ -136,12 +136,12 @@ static int set_icmp_types(int socket, const struct wire_family *wire, bool recei
 static void turn_away(int socket, const struct wire_family *wire)
 {
 	if (wire->family == 4) {
-		struct sockaddr_in loopback = { .sin_family = AF_INET };
+		struct sockaddr_in loopback = {.sin_family = AF_INET};
 		loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 		(void)bind(socket, (struct sockaddr *)&loopback, sizeof(loopback));
 	} else {
-		struct sockaddr_in6 loopback = { .sin6_family = AF_INET6,
-						 .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+		struct sockaddr_in6 loopback = {.sin6_family = AF_INET6,
+						.sin6_addr = IN6ADDR_LOOPBACK_INIT};
 		(void)bind(socket, (struct sockaddr *)&loopback, sizeof(loopback));
 	}
 }
@@ -201,7 +201,8 @@ static const char *open_raw_family(uint8_t family, uint32_t *features)
 		for (int dont_fragment = 0; dont_fragment < 2; dont_fragment++) {
 			const char *failed =
 				exists ? open_raw(wire, protocols[i], dont_fragment != 0)
-				       : occupy(sockets_raw(family, protocols[i], dont_fragment != 0));
+				       : occupy(sockets_raw(family, protocols[i],
+							    dont_fragment != 0));
 			if (failed != NULL)
 				return failed;
 		}
@@ -249,9 +250,9 @@ static const char *open_local(int expected, uint32_t features)
 static const char *hold_port(int type, int expected, uint32_t features, uint16_t *port)
 {
 	int domain = holder_domain(features);
-	struct sockaddr_storage any = { .ss_family = (sa_family_t)domain };
-	socklen_t any_bytes = domain == AF_INET6 ? sizeof(struct sockaddr_in6)
-						 : sizeof(struct sockaddr_in);
+	struct sockaddr_storage any = {.ss_family = (sa_family_t)domain};
+	socklen_t any_bytes =
+		domain == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 	int made = open_deaf(domain, type, 0, expected);
 
 	if (made < 0)

@@ -26,8 +26,8 @@ enum {
 	 * message (64 * 64 bytes) is a page. */
 	RECORD_BATCH = 64,
 	/* An RFC 4884 extension structure is at most what fits behind the 128 quoted bytes in the
-	 * 576 bytes that an ICMPv4 error may have (RFC 1812, 4.3.2.3), rounded up. Longer ones (IPv6
-	 * could carry them) are cut here and flagged EVENT_EXTENSION_CUT. */
+	 * 576 bytes that an ICMPv4 error may have (RFC 1812, 4.3.2.3), rounded up. Longer ones
+	 * (IPv6 could carry them) are cut here and flagged EVENT_EXTENSION_CUT. */
 	RECORD_EXTENSION_BYTES = 512,
 };
 
@@ -65,10 +65,11 @@ struct record_hello {
 _Static_assert(sizeof(struct record_hello) == 32, "hello record layout");
 
 enum probe_flags {
-	PROBE_DONT_FRAGMENT = 1u << 0, /* IPv4 DF set; never fragmented here, path MTU cache ignored */
-	PROBE_MARK = 1u << 1,          /* `mark` is the routing mark (SO_MARK) */
-	PROBE_FLOW = 1u << 2,          /* `flow` chooses one path through per-flow load balancing */
-	PROBE_FLAGS = (1u << 3) - 1,   /* all that are defined */
+	PROBE_DONT_FRAGMENT =
+		1u << 0,      /* IPv4 DF set; never fragmented here, path MTU cache ignored */
+	PROBE_MARK = 1u << 1, /* `mark` is the routing mark (SO_MARK) */
+	PROBE_FLOW = 1u << 2, /* `flow` chooses one path through per-flow load balancing */
+	PROBE_FLAGS = (1u << 3) - 1, /* all that are defined */
 };
 
 /* One probe to send. The answer, or the reason that none was sent, comes back as one EVENT. */
@@ -81,17 +82,19 @@ struct record_probe {
 	uint8_t payload_byte; /* what fills the packet behind its headers */
 	uint16_t flags;       /* enum probe_flags */
 	uint32_t cookie;      /* comes back in the event; low 16 bits: a slot that is free */
-	uint16_t size_bytes;  /* whole packet, IP header included; less than the headers: just those */
-	uint16_t port;        /* destination port; 0 only for ICMP, or UDP: 33434 and up, changing */
-	uint16_t source_port; /* UDP only: 1024..65535, bound by the broker; 0: one the broker holds */
+	uint16_t size_bytes;  /* whole packet, IP header included; less than the headers: just those
+			       */
+	uint16_t port; /* destination port; 0 only for ICMP, or UDP: 33434 and up, changing */
+	uint16_t source_port; /* UDP only: 1024..65535, bound by the broker; 0: one the broker holds
+			       */
 	uint16_t reserved;
-	uint32_t ifindex; /* send through this interface, and scope of a link-local destination; 0: by
-	                     route */
+	uint32_t ifindex; /* send through this interface, and scope of a link-local destination; 0:
+			     by route */
 	uint32_t mark;    /* with PROBE_MARK */
 	uint32_t flow;    /* with PROBE_FLOW */
 	uint8_t destination[16];
 	uint8_t source[16]; /* required, local to this host (the kernel checks): IPv4 TCP and UDP
-	                       checksums and the match of quoted packets need it */
+			       checksums and the match of quoted packets need it */
 };
 _Static_assert(sizeof(struct record_probe) == 64, "probe record layout");
 _Static_assert(offsetof(struct record_probe, cookie) == 8, "probe record layout");
@@ -107,8 +110,8 @@ struct record_cancel {
 _Static_assert(sizeof(struct record_cancel) == 8, "cancel record layout");
 
 enum event_what {
-	/* The destination answered in the probe's own protocol: echo reply, UDP datagram, SYN/ACK or
-	 * RST, INIT-ACK or ABORT. */
+	/* The destination answered in the probe's own protocol: echo reply, UDP datagram, SYN/ACK
+	 * or RST, INIT-ACK or ABORT. */
 	EVENT_REPLY = 1,
 	/* An ICMP error that quotes the probe: icmp_type and icmp_code are those of the family. */
 	EVENT_ICMP = 2,
@@ -119,11 +122,12 @@ enum event_what {
 };
 
 enum event_known {
-	EVENT_REPLY_TTL = 1u << 0,      /* reply_ttl is set */
-	EVENT_QUOTED = 1u << 1,         /* quoted_ttl and quoted_tos are set */
-	EVENT_EXTENSION_CUT = 1u << 2,  /* the extension structure was longer than the record */
-	EVENT_EXTENSION_TAIL = 1u << 3, /* its place was told by RFC 4884's length field; without this
-	                                   bit it was found where RFC 4884 5.5 says old routers put it */
+	EVENT_REPLY_TTL = 1u << 0,     /* reply_ttl is set */
+	EVENT_QUOTED = 1u << 1,        /* quoted_ttl and quoted_tos are set */
+	EVENT_EXTENSION_CUT = 1u << 2, /* the extension structure was longer than the record */
+	EVENT_EXTENSION_TAIL =
+		1u << 3, /* its place was told by RFC 4884's length field; without this
+			    bit it was found where RFC 4884 5.5 says old routers put it */
 };
 
 /* How a probe ended. */

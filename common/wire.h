@@ -36,7 +36,7 @@ struct wire_ip {
 	uint8_t protocol; /* of the transport header; IPv6 extension headers are stepped over */
 	uint8_t ttl;
 	uint8_t tos;
-	bool later_fragment;      /* not the first: it has no transport header */
+	bool later_fragment; /* not the first: it has no transport header */
 	const uint8_t *source;
 	const uint8_t *destination;
 	const uint8_t *transport; /* what follows the IP headers ... */

@@ -16,7 +16,7 @@ enum {
 bool admission_is_unicast(uint8_t family, const uint8_t *address)
 {
 	static const uint8_t zero[16];
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
 	if (family == 4)
 		return address[0] != 0 && address[0] < 224;

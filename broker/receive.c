@@ -1,0 +1,163 @@
+/*
+ * Receives answers from the raw sockets. Runs in the broker; what the kernel's filter let through
+ * is still anybody's packet. Of each, only what an event holds goes any further.
+ */
+#include "broker/receive.h"
+
+#include <netinet/in.h>
+#include <string.h>
+
+#include "broker/answer.h"
+#include "broker/channel.h"
+#include "broker/clock.h"
+#include "broker/sockets.h"
+#include "common/wire.h"
+
+enum {
+	/* Holds every ICMP error (RFC 1812 4.3.2.3: 576 bytes; RFC 4443 2.4: 1280). Only an echo
+	 * reply can be longer; its rest is read for the sake of the checksum. An even number, so
+	 * that a checksum can be continued behind it. */
+	HEAD_BYTES = 2048,
+	TAIL_BYTES = 65536 - HEAD_BYTES,
+	CONTROL_BYTES = 256,
+};
+
+static uint8_t heads[RECORD_BATCH][HEAD_BYTES];
+static uint8_t tails[RECORD_BATCH][TAIL_BYTES];
+static _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
+static union {
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+} names[RECORD_BATCH];
+
+void receive_control(struct msghdr *message, struct receive_control *control)
+{
+	memset(control, 0, sizeof(*control));
+	for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at != NULL;
+	     at = CMSG_NXTHDR(message, at)) {
+		const uint8_t *data = CMSG_DATA(at);
+		int number;
+		switch (at->cmsg_level) {
+		case SOL_SOCKET:
+			if (at->cmsg_type == SCM_TIMESTAMPNS)
+				memcpy(&control->stamp, data, sizeof(control->stamp));
+			break;
+		case IPPROTO_IP:
+			if (at->cmsg_type == IP_TTL) {
+				memcpy(&number, data, sizeof(number));
+				control->has_ttl = true;
+				control->ttl = (uint8_t)number;
+			} else if (at->cmsg_type == IP_PKTINFO) {
+				control->local4 = data + offsetof(struct in_pktinfo, ipi_addr);
+			} else if (at->cmsg_type == IP_RECVERR) {
+				control->error = (const void *)data;
+				control->error_bytes = at->cmsg_len - CMSG_LEN(0);
+			}
+			break;
+		case IPPROTO_IPV6:
+			if (at->cmsg_type == IPV6_HOPLIMIT) {
+				memcpy(&number, data, sizeof(number));
+				control->has_ttl = true;
+				control->ttl = (uint8_t)number;
+			} else if (at->cmsg_type == IPV6_PKTINFO) {
+				control->local6 = data + offsetof(struct in6_pktinfo, ipi6_addr);
+				memcpy(&control->ifindex,
+				       data + offsetof(struct in6_pktinfo, ipi6_ifindex),
+				       sizeof(control->ifindex));
+			} else if (at->cmsg_type == IPV6_RECVERR) {
+				control->error = (const void *)data;
+				control->error_bytes = at->cmsg_len - CMSG_LEN(0);
+			}
+			break;
+		}
+	}
+}
+
+void receive_report(struct probe *probe, struct record_event *event, const uint8_t *extension,
+		    const struct receive_control *control)
+{
+	event->cookie = probe->cookie;
+	event->sent_ns = probe->sent_ns;
+	event->received_ns = clock_of_stamp(&control->stamp, probe->sent_ns);
+	if (probe->identity.family == 6 && event->responder[0] == 0xfe &&
+	    (event->responder[1] & 0xc0) == 0x80)
+		event->responder_ifindex = control->ifindex;
+	probe_close(probe);
+	channel_event(event, extension);
+}
+
+/* An IPv4 raw socket delivers the IP header, an IPv6 one delivers its contents beside. False if
+ * the packet is not even what its socket promises. */
+static bool describe(size_t index, uint8_t protocol, uint8_t family, size_t bytes,
+		     const struct receive_control *control, struct received *received)
+{
+	size_t head_bytes = bytes < HEAD_BYTES ? bytes : HEAD_BYTES;
+
+	*received = (struct received){
+		.family = family,
+		.protocol = protocol,
+		.tail = tails[index],
+		.tail_bytes = bytes - head_bytes,
+	};
+	if (family == 6) {
+		if (control->local6 == NULL || !control->has_ttl)
+			return false;
+		received->ttl = control->ttl;
+		received->source = (const uint8_t *)&names[index].in6.sin6_addr;
+		received->destination = control->local6;
+		received->transport = heads[index];
+		received->transport_bytes = head_bytes;
+		return true;
+	}
+	struct wire_ip ip;
+	if (!wire_ip_read(heads[index], head_bytes, &ip) || ip.family->family != 4 ||
+	    ip.later_fragment)
+		return false;
+	received->ttl = ip.ttl;
+	received->source = ip.source;
+	received->destination = ip.destination;
+	received->transport = ip.transport;
+	received->transport_bytes = ip.transport_bytes;
+	return true;
+}
+
+static void handle(size_t index, int socket, struct mmsghdr *message)
+{
+	struct receive_control control;
+	struct received received;
+	struct record_event event;
+	const uint8_t *extension;
+
+	receive_control(&message->msg_hdr, &control);
+	if (!describe(index, sockets_raw_protocol(socket), sockets_raw_family(socket),
+		      message->msg_len, &control, &received))
+		return;
+	struct probe *probe = answer_recognise(&received, &event, &extension);
+	if (probe != NULL)
+		receive_report(probe, &event, extension, &control);
+}
+
+void receive_raw(int socket)
+{
+	static struct mmsghdr messages[RECORD_BATCH];
+	static struct iovec pieces[RECORD_BATCH][2];
+
+	for (size_t i = 0; i < RECORD_BATCH; i++) {
+		pieces[i][0] = (struct iovec){heads[i], HEAD_BYTES};
+		pieces[i][1] = (struct iovec){tails[i], TAIL_BYTES};
+		messages[i].msg_hdr = (struct msghdr){
+			.msg_name = &names[i],
+			.msg_namelen = sizeof(names[i]),
+			.msg_iov = pieces[i],
+			.msg_iovlen = 2,
+			.msg_control = controls[i],
+			.msg_controllen = CONTROL_BYTES,
+		};
+	}
+	int count = recvmmsg(socket, messages, RECORD_BATCH, MSG_DONTWAIT, NULL);
+	if (count <= 0)
+		return;
+	clock_compare();
+	for (int i = 0; i < count; i++)
+		handle((size_t)i, socket, &messages[i]);
+}

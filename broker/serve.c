@@ -1,0 +1,155 @@
+/*
+ * The broker's loop: answers are read before requests, a batch of each at a time, so that no
+ * receive buffer overflows while probes are sent. Runs confined by the system-call filter; the
+ * requests come from anybody's program.
+ */
+#include "broker/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "broker/channel.h"
+#include "broker/clock.h"
+#include "broker/identity.h"
+#include "broker/local_port.h"
+#include "broker/probe_table.h"
+#include "broker/receive.h"
+#include "broker/sockets.h"
+#include "broker/transmit.h"
+#include "policy/admission.h"
+
+enum {
+	RECEIVING = RAW_SOCKETS / 2,
+};
+
+static struct pollfd polled[SERVE_POLLED];
+static size_t raw_count;
+
+static void poll_raw_sockets(uint32_t features)
+{
+	polled[0] = (struct pollfd){.fd = DESC_CHANNEL, .events = POLLIN};
+	raw_count = 0;
+	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd += 2) {
+		int shift = sockets_raw_family(fd) == 6 ? FEATURE_IPV6_SHIFT : 0;
+		if ((features >> shift & FEATURE_ICMP) != 0)
+			polled[1 + raw_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+	}
+}
+
+/* Held ports come after the raw sockets as they are bound. */
+static nfds_t poll_local_ports(void)
+{
+	size_t count = 1 + raw_count;
+
+	for (int i = 0; i < local_port_count(); i++)
+		polled[count++] = (struct pollfd){.fd = DESC_LOCAL_FIRST + i, .events = POLLIN};
+	return count;
+}
+
+static void check_requests(const struct record_probe *requests, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const char *refusal = admission_refusal(&requests[i]);
+		if (refusal != NULL)
+			channel_violation(refusal);
+	}
+}
+
+/* Two requests of one message may name one slot, so each is checked when those before it are
+ * under way: a batch ends where that would happen. */
+static void take_probes(const struct record_probe *requests, size_t count)
+{
+	static uint32_t taken_in[RECORD_SLOTS];
+	static uint32_t batch_number;
+
+	check_requests(requests, count);
+	batch_number++;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t slot = requests[i].cookie % RECORD_SLOTS;
+		if (probe_slot(slot)->open || taken_in[slot] == batch_number)
+			channel_violation("a probe for a slot that is in use");
+		taken_in[slot] = batch_number;
+	}
+	transmit_probes(requests, count);
+}
+
+static void take_cancels(const struct record_cancel *cancels, size_t count)
+{
+	int64_t now_ns = clock_now_ns();
+
+	for (size_t i = 0; i < count; i++) {
+		struct probe *probe = probe_slot(cancels[i].cookie);
+		if (!probe->open || probe->cookie != cancels[i].cookie)
+			continue;
+		identity_given_up(probe, now_ns);
+		probe_close(probe);
+	}
+}
+
+static void take_message(void)
+{
+	struct channel_message message;
+
+	switch (channel_read(&message)) {
+	case CHANNEL_NOTHING:
+		return;
+	case CHANNEL_CLOSED:
+		_exit(0);
+	case CHANNEL_MESSAGE:
+		break;
+	}
+	if (message.kind == RECORD_PROBE)
+		take_probes(message.probes, message.count);
+	else
+		take_cancels(message.cancels, message.count);
+}
+
+static void wait_for(nfds_t count)
+{
+	if (ppoll(polled, count, NULL, NULL) < 0 && errno != EINTR)
+		_exit(1);
+}
+
+/* A front end that does not read gets nothing more done until it does. */
+static void wait_for_reader(void)
+{
+	polled[0].events = POLLOUT;
+	wait_for(1);
+	polled[0].events = POLLIN;
+	if ((polled[0].revents & (POLLERR | POLLHUP)) != 0)
+		_exit(0);
+}
+
+/* One turn over everything that poll reported. Each batch has room for its events first. */
+static void serve_turn(nfds_t count)
+{
+	for (nfds_t i = 1; i < count; i++) {
+		if (polled[i].revents == 0)
+			continue;
+		if (!channel_ready())
+			return;
+		if (polled[i].fd <= DESC_RAW_LAST)
+			receive_raw(polled[i].fd);
+		else
+			local_port_receive(polled[i].fd);
+	}
+	if (polled[0].revents != 0 && channel_ready())
+		take_message();
+}
+
+_Noreturn void serve(uint32_t features)
+{
+	poll_raw_sockets(features);
+	for (;;) {
+		if (!channel_ready()) {
+			wait_for_reader();
+			continue;
+		}
+		nfds_t count = poll_local_ports();
+		wait_for(count);
+		serve_turn(count);
+	}
+}

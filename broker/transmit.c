@@ -1,0 +1,238 @@
+/*
+ * Sends probes. Runs in the broker. What differs from probe to probe travels as control messages,
+ * so that no option is ever set on a shared socket; requests for one socket leave in one system
+ * call. The kernel refuses source addresses that are not this host's.
+ */
+#include "broker/transmit.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "broker/build.h"
+#include "broker/channel.h"
+#include "broker/clock.h"
+#include "broker/descriptors.h"
+#include "broker/local_port.h"
+#include "broker/probe_table.h"
+#include "broker/sockets.h"
+#include "common/wire.h"
+#include "policy/privilege.h"
+
+/* Not in the C library's headers; <linux/in6.h> does not go together with them. */
+#ifndef IPV6_FLOWINFO
+#define IPV6_FLOWINFO 11
+#endif
+
+enum {
+	/* TTL, TOS, mark and flow label of 24 bytes each, packet information of 40. */
+	CONTROL_BYTES = 4 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo)),
+	FLOW_LABEL_MASK = 0xfffff, /* RFC 8200 6 */
+};
+
+/* A probe on its way out. */
+struct outgoing {
+	const struct record_probe *request;
+	struct probe *probe;
+	int socket;
+	struct iovec piece;
+	union {
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} to;
+	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
+	size_t control_bytes;
+};
+
+static struct outgoing outgoing[RECORD_BATCH];
+/* Packets stand one behind the other, so that a batch of small ones stays small in the cache. */
+static uint8_t arena[RECORD_BATCH * (BUILD_HEADER_BYTES + BUILD_PAYLOAD_BYTES)];
+static size_t arena_bytes;
+
+static void refuse(const struct record_probe *request, int error)
+{
+	struct record_event event = {
+		.what = error == EAGAIN || error == ENOBUFS ? EVENT_BUSY : EVENT_FAILED,
+		.cookie = request->cookie,
+		.error = error,
+	};
+
+	channel_event(&event, NULL);
+}
+
+static void add_control(struct outgoing *out, int level, int type, const void *data, size_t bytes)
+{
+	struct cmsghdr *control = (struct cmsghdr *)(void *)(out->control + out->control_bytes);
+
+	control->cmsg_level = level;
+	control->cmsg_type = type;
+	control->cmsg_len = CMSG_LEN(bytes);
+	memcpy(CMSG_DATA(control), data, bytes);
+	out->control_bytes += CMSG_SPACE(bytes);
+}
+
+/* A flow's label: any constant will do (RFC 6437 3), except 0, which means "none". */
+static uint32_t flow_label_be(uint32_t flow)
+{
+	uint32_t label = (flow + 1) * 0x9e3779b1u >> 12 & FLOW_LABEL_MASK;
+
+	return htonl(label == 0 ? 1 : label);
+}
+
+static void address_ipv4(struct outgoing *out)
+{
+	const struct record_probe *request = out->request;
+	struct in_pktinfo info = {.ipi_ifindex = (int)request->ifindex};
+	int ttl = request->ttl;
+	int tos = request->tos;
+
+	out->to.in = (struct sockaddr_in){.sin_family = AF_INET};
+	memcpy(&out->to.in.sin_addr, request->destination, sizeof(out->to.in.sin_addr));
+	memcpy(&info.ipi_spec_dst, request->source, sizeof(info.ipi_spec_dst));
+	add_control(out, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+	add_control(out, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
+	if (tos != 0)
+		add_control(out, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
+}
+
+static void address_ipv6(struct outgoing *out)
+{
+	const struct record_probe *request = out->request;
+	struct in6_pktinfo info = {.ipi6_ifindex = request->ifindex};
+	int hop_limit = request->ttl;
+	int traffic_class = request->tos;
+
+	out->to.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6};
+	memcpy(&out->to.in6.sin6_addr, request->destination, sizeof(out->to.in6.sin6_addr));
+	if (IN6_IS_ADDR_LINKLOCAL(&out->to.in6.sin6_addr))
+		out->to.in6.sin6_scope_id = request->ifindex;
+	memcpy(&info.ipi6_addr, request->source, sizeof(info.ipi6_addr));
+	add_control(out, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+	add_control(out, IPPROTO_IPV6, IPV6_HOPLIMIT, &hop_limit, sizeof(hop_limit));
+	add_control(out, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof(traffic_class));
+	if ((request->flags & PROBE_FLOW) != 0) {
+		uint32_t label_be = flow_label_be(request->flow);
+		add_control(out, IPPROTO_IPV6, IPV6_FLOWINFO, &label_be, sizeof(label_be));
+	}
+}
+
+/* Writes the packet into the arena, its addresses and choices next to it. False if it cannot leave
+ * now; an event says so then. */
+static bool prepare(struct outgoing *out, const struct record_probe *request, int64_t now_ns)
+{
+	struct packet packet;
+
+	out->request = request;
+	out->probe = probe_slot(request->cookie);
+	out->socket = sockets_raw(request->family, request->protocol,
+				  (request->flags & PROBE_DONT_FRAGMENT) != 0);
+	if (request->source_port != 0) {
+		int error = local_port_hold(request->source_port);
+		if (error != 0) {
+			refuse(request, error);
+			return false;
+		}
+	}
+	if (!build_probe(request, now_ns, out->probe, &packet)) {
+		refuse(request, EAGAIN);
+		return false;
+	}
+	out->piece.iov_base = arena + arena_bytes;
+	out->piece.iov_len = packet.header_bytes + packet.payload_bytes;
+	memcpy(arena + arena_bytes, packet.header, packet.header_bytes);
+	memset(arena + arena_bytes + packet.header_bytes, request->payload_byte,
+	       packet.payload_bytes);
+	arena_bytes += out->piece.iov_len;
+
+	out->control_bytes = 0;
+	if (request->family == 4)
+		address_ipv4(out);
+	else
+		address_ipv6(out);
+	if ((request->flags & PROBE_MARK) != 0)
+		add_control(out, SOL_SOCKET, SO_MARK, &request->mark, sizeof(request->mark));
+
+	out->probe->cookie = request->cookie;
+	probe_open(out->probe);
+	return true;
+}
+
+static void fill_header(struct msghdr *header, struct outgoing *out)
+{
+	*header = (struct msghdr){
+		.msg_name = &out->to,
+		.msg_namelen = out->request->family == 4 ? sizeof(out->to.in) : sizeof(out->to.in6),
+		.msg_iov = &out->piece,
+		.msg_iovlen = 1,
+		.msg_control = out->control,
+		.msg_controllen = out->control_bytes,
+	};
+}
+
+/* Sends `count` prepared probes on their common socket. The kernel takes them one after the other,
+ * so that their send times lie evenly between the clock before and after. */
+static void send_batch(int socket, struct outgoing *const *batch, unsigned int count)
+{
+	static struct mmsghdr messages[RECORD_BATCH];
+	unsigned int done = 0;
+
+	for (unsigned int i = 0; i < count; i++)
+		fill_header(&messages[i].msg_hdr, batch[i]);
+	while (done < count) {
+		int64_t before_ns = clock_now_ns();
+		int sent = sendmmsg(socket, messages + done, count - done,
+				    MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (sent < 0) {
+			probe_close(batch[done]->probe);
+			refuse(batch[done]->request, errno);
+			done++;
+			continue;
+		}
+		int64_t took_ns = clock_now_ns() - before_ns;
+		for (int i = 0; i < sent; i++)
+			batch[done + (unsigned int)i]->probe->sent_ns =
+				before_ns + took_ns * i / sent;
+		done += (unsigned int)sent;
+	}
+}
+
+static void send_marked(int socket, struct outgoing *const *batch, unsigned int count)
+{
+	bool has_mark = false;
+
+	for (unsigned int i = 0; i < count; i++)
+		has_mark |= (batch[i]->request->flags & PROBE_MARK) != 0;
+	/* If the capability is not to be had, the kernel says EPERM for the marked ones. */
+	bool raised = has_mark && privilege_mark_begin();
+	send_batch(socket, batch, count);
+	if (raised && !privilege_mark_end())
+		channel_violation("marks, and the capability for them cannot be lowered again");
+}
+
+void transmit_probes(const struct record_probe *requests, size_t count)
+{
+	struct outgoing *batch[RECORD_BATCH];
+	int64_t now_ns = clock_now_ns();
+	size_t prepared = 0;
+
+	arena_bytes = 0;
+	for (size_t i = 0; i < count; i++)
+		if (prepare(&outgoing[prepared], &requests[i], now_ns))
+			prepared++;
+	/* Mostly all are for one socket; otherwise one round for each. */
+	for (size_t i = 0; i < prepared; i++) {
+		int socket = outgoing[i].socket;
+		unsigned int same = 0;
+		if (socket < 0)
+			continue;
+		for (size_t k = i; k < prepared; k++) {
+			if (outgoing[k].socket != socket)
+				continue;
+			batch[same++] = &outgoing[k];
+			outgoing[k].socket = -1;
+		}
+		send_marked(socket, batch, same);
+	}
+}
