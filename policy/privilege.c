@@ -147,12 +147,9 @@ static bool change_identity(uid_t uid, gid_t gid, struct step_failure *failure)
  * set empty. CAP_SETUID and CAP_SETGID have served now. */
 static bool forget_setid_capabilities(struct step_failure *failure)
 {
-	errno = 0;
-	if (capng_get_caps_process() != 0)
-		return capng_failed(failure, "read the capabilities after the change of user");
-	bool pcap = permitted(CAP_SETPCAP);
+	bool setpcap = permitted(CAP_SETPCAP);
 	capng_clear(CAPNG_SELECT_CAPS);
-	if (!add(CAPNG_PERMITTED, CAP_NET_RAW) || (pcap && !add(CAPNG_PERMITTED, CAP_SETPCAP)) ||
+	if (!add(CAPNG_PERMITTED, CAP_NET_RAW) || (setpcap && !add(CAPNG_PERMITTED, CAP_SETPCAP)) ||
 	    !apply(CAPNG_SELECT_CAPS))
 		return capng_failed(failure, "give up CAP_SETUID and CAP_SETGID");
 	return true;
