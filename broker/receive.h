@@ -4,12 +4,12 @@
 #ifndef POSTERN_BROKER_RECEIVE_H
 #define POSTERN_BROKER_RECEIVE_H
 
+#include <time.h>
 #include <linux/errqueue.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "broker/probe_table.h"
 #include "common/record.h"
