@@ -69,22 +69,27 @@ static int drain(int socket)
 
 	while (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0)
 		;
-	/* A TCP socket that only holds a port is never connected. */
-	return errno == EAGAIN || errno == ENOTCONN ? 0 : -1;
+	return errno == EAGAIN ? 0 : -1;
 }
 
-/* Every socket is born like this: deaf, and at the next descriptor number, which is checked. */
-static int open_deaf(int domain, int type, int protocol, int expected)
+/* A socket at the next descriptor number, which is checked. */
+static int open_at(int domain, int type, int protocol, int expected)
 {
 	int made = socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
 
-	if (made < 0)
-		return -1;
-	if (made != expected) {
+	if (made >= 0 && made != expected) {
 		errno = EBADF;
 		return -1;
 	}
-	if (socket_filter_reject_all(made) != 0 || drain(made) != 0)
+	return made;
+}
+
+/* Every socket that packets could reach is born like this: deaf. */
+static int open_deaf(int domain, int type, int protocol, int expected)
+{
+	int made = open_at(domain, type, protocol, expected);
+
+	if (made < 0 || socket_filter_reject_all(made) != 0 || drain(made) != 0)
 		return -1;
 	return made;
 }
@@ -224,9 +229,9 @@ static int holder_domain(uint32_t features)
 static const char *open_local(int expected, uint32_t features)
 {
 	int domain = holder_domain(features);
-	int made = socket(domain, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
+	int made = open_at(domain, SOCK_DGRAM, IPPROTO_UDP, expected);
 
-	if (made != expected)
+	if (made < 0)
 		return "open a socket for local ports";
 	if (set_option(made, IPPROTO_IP, IP_RECVERR, 1) != 0 ||
 	    set_option(made, IPPROTO_IP, IP_RECVTTL, 1) != 0 ||
@@ -253,11 +258,14 @@ static const char *hold_port(int type, int expected, uint32_t features, uint16_t
 	struct sockaddr_storage any = {.ss_family = (sa_family_t)domain};
 	socklen_t any_bytes =
 		domain == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	int made = open_deaf(domain, type, 0, expected);
+	/* No packet reaches a TCP socket that neither listens nor connects; since 6.x the kernel
+	 * does not let everybody filter TCP, either. */
+	int made = type == SOCK_STREAM ? open_at(domain, type, 0, expected)
+				       : open_deaf(domain, type, 0, expected);
 
 	if (made < 0)
 		return "open a socket to hold a port";
-	if (socket_filter_lock(made) != 0)
+	if (type != SOCK_STREAM && socket_filter_lock(made) != 0)
 		return "lock the filter of a socket that holds a port";
 	if (domain == AF_INET6 && set_option(made, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
 		return "hold a port in both families";
