@@ -13,14 +13,12 @@ enum {
 	RAW_SOCKETS = RAW_FAMILIES * RAW_PROTOCOLS * 2,
 	/* Source ports of a user's own choice (local-port) in one broker's life: each needs a
 	 * socket of its own that is bound once, and mtr uses one. */
-	LOCAL_PORTS = 32,
-	/* Ports that are source ports of UDP and identifiers of ICMP echo: 48 rings of 32,102
-	 * default destination ports are 1.5 million UDP probes before one identity comes again; 16
-	 * more serve flows. */
-	UDP_HOLDERS = 64,
-	/* Source ports of TCP and SCTP: as many probes to one open port of one host can be in
-	 * flight before two share a connection's addresses, which the target answers only once. */
-	TCP_HOLDERS = 128,
+	LOCAL_PORTS = 16,
+	/* Ports held, each in UDP and TCP, as source ports and ICMP echo identifiers. As many TCP
+	 * probes to one open port can be in flight before two share a connection's addresses, which
+	 * the target answers only once; and 48 of them times 65,536 sequence numbers are 3 million
+	 * echo probes before one identity comes again. */
+	HELD_PORTS = 64,
 };
 
 enum {
@@ -31,10 +29,8 @@ enum {
 	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
 	DESC_LOCAL_FIRST,
 	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
-	DESC_UDP_FIRST, /* from here on no system call may name them: they only hold a port */
-	DESC_UDP_LAST = DESC_UDP_FIRST + UDP_HOLDERS - 1,
-	DESC_TCP_FIRST,
-	DESC_TCP_LAST = DESC_TCP_FIRST + TCP_HOLDERS - 1,
+	DESC_HELD_FIRST, /* from here on no system call may name them: they only hold a port */
+	DESC_HELD_LAST = DESC_HELD_FIRST + 2 * HELD_PORTS - 1,
 	DESC_COUNT,
 };
 

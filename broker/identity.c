@@ -12,7 +12,7 @@
 enum {
 	/* The last holders serve probes of a flow, whose source port must not change. */
 	FLOW_HOLDERS = 16,
-	PLAIN_HOLDERS = UDP_HOLDERS - FLOW_HOLDERS,
+	PLAIN_HOLDERS = HELD_PORTS - FLOW_HOLDERS,
 	/* traceroute's first port, and how many follow it */
 	UDP_FIRST_PORT = 33434,
 	UDP_PORTS = 65536 - UDP_FIRST_PORT,
@@ -65,7 +65,7 @@ void identity_start(const struct held_ports *ports, uint64_t secret)
 {
 	held = ports;
 	token_counter = (uint32_t)secret;
-	tcp_turn = (uint32_t)(secret >> 32) % TCP_HOLDERS;
+	tcp_turn = (uint32_t)(secret >> 32) % HELD_PORTS;
 	flow_secret = (uint16_t)(secret >> 48);
 	ring_start(RING_ECHO, SEQUENCES, PLAIN_HOLDERS);
 	ring_start(RING_UDP, UDP_PORTS, PLAIN_HOLDERS);
@@ -132,19 +132,19 @@ static enum identity_result ring_identity(const struct record_probe *request, en
 
 	switch (name) {
 	case RING_ECHO:
-		identity->source_port = held->udp[block];
+		identity->source_port = held->port[block];
 		identity->port = (uint16_t)rest;
 		return IDENTITY_GIVEN;
 	case RING_UDP:
-		identity->source_port = held->udp[block];
+		identity->source_port = held->port[block];
 		identity->port = (uint16_t)(UDP_FIRST_PORT + rest);
 		return IDENTITY_PATTERN;
 	case RING_UDP_PURE:
-		identity->source_port = held->udp[block];
+		identity->source_port = held->port[block];
 		identity->port = request->port;
 		return IDENTITY_PATTERN;
 	case RING_UDP_TUNED:
-		identity->source_port = held->udp[block];
+		identity->source_port = held->port[block];
 		identity->port = request->port;
 		identity->token = rest + 1;
 		return IDENTITY_TUNED;
@@ -160,7 +160,7 @@ static enum identity_result ring_identity(const struct record_probe *request, en
 	default:
 		break;
 	}
-	identity->source_port = held->udp[PLAIN_HOLDERS + request->flow % FLOW_HOLDERS];
+	identity->source_port = held->port[PLAIN_HOLDERS + request->flow % FLOW_HOLDERS];
 	if (request->protocol == IPPROTO_ICMP) {
 		identity->port = (uint16_t)number;
 		return IDENTITY_TUNED;
@@ -213,9 +213,9 @@ static enum identity_result take_token(const struct record_probe *request, struc
 		identity->token = ++token_counter;
 	probe->ports_suffice = false;
 	probe->ring = RING_NONE;
-	for (int i = 0; i < TRIES; i++) {
-		tcp_turn = (tcp_turn + 1) % TCP_HOLDERS;
-		identity->source_port = held->tcp[is_flow ? request->flow % TCP_HOLDERS : tcp_turn];
+	for (int i = 0; i < HELD_PORTS; i++) {
+		tcp_turn = (tcp_turn + 1) % HELD_PORTS;
+		identity->source_port = held->port[is_flow ? request->flow % HELD_PORTS : tcp_turn];
 		if (is_flow || probe_find_ports(identity, NULL) == NULL)
 			break;
 	}

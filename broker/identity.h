@@ -13,11 +13,10 @@
 #include "broker/probe_table.h"
 #include "common/record.h"
 
-/* Port numbers that this broker holds, in host byte order. No other process of the network
- * namespace can hold them at the same time, so they tell its brokers' probes apart. */
+/* Port numbers that this broker holds in UDP and TCP, in host byte order. No other process of the
+ * network namespace can hold them at the same time, so they tell its brokers' probes apart. */
 struct held_ports {
-	uint16_t udp[UDP_HOLDERS];
-	uint16_t tcp[TCP_HOLDERS];
+	uint16_t port[HELD_PORTS];
 };
 
 /* `secret` makes TCP sequence numbers and SCTP tags hard to guess for hosts off the path. */

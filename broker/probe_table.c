@@ -12,7 +12,8 @@
 enum {
 	/* Two buckets a slot keep chains short when every slot is open. */
 	BUCKETS = RECORD_SLOTS * 2,
-	NONE = UINT32_MAX,
+	/* Links are slot numbers plus one, so that memory that was never touched is empty lists. */
+	NONE = 0,
 };
 
 static struct probe slots[RECORD_SLOTS];
@@ -24,9 +25,6 @@ static uint64_t hash_secret;
 void probe_table_start(uint64_t secret)
 {
 	hash_secret = secret | 1;
-	memset(exact_head, 0xff, sizeof(exact_head));
-	memset(ports_head, 0xff, sizeof(ports_head));
-	memset(ports_tail, 0xff, sizeof(ports_tail));
 }
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -59,6 +57,16 @@ static bool same_ports(const struct probe_identity *open, const struct probe_ide
 		memcmp(open->source, sought->source, sizeof(open->source)) == 0);
 }
 
+static struct probe *at_link(uint32_t link)
+{
+	return &slots[link - 1];
+}
+
+static uint32_t link_to(const struct probe *probe)
+{
+	return (uint32_t)(probe - slots) + 1;
+}
+
 struct probe *probe_slot(uint32_t cookie)
 {
 	return &slots[cookie % RECORD_SLOTS];
@@ -66,44 +74,44 @@ struct probe *probe_slot(uint32_t cookie)
 
 void probe_open(struct probe *probe)
 {
-	uint32_t number = (uint32_t)(probe - slots);
+	uint32_t link = link_to(probe);
 	uint64_t hash = hash_ports(&probe->identity);
 	uint32_t exact = bucket_of(mix(hash, probe->identity.token));
 	uint32_t ports = bucket_of(hash);
 
 	probe->open = true;
 	probe->exact_next = exact_head[exact];
-	exact_head[exact] = number;
+	exact_head[exact] = link;
 
 	/* At the tail: the oldest is found first, and that is the one answered first. */
 	probe->ports_next = NONE;
 	probe->ports_previous = ports_tail[ports];
 	if (ports_tail[ports] == NONE)
-		ports_head[ports] = number;
+		ports_head[ports] = link;
 	else
-		slots[ports_tail[ports]].ports_next = number;
-	ports_tail[ports] = number;
+		at_link(ports_tail[ports])->ports_next = link;
+	ports_tail[ports] = link;
 }
 
 void probe_close(struct probe *probe)
 {
-	uint32_t number = (uint32_t)(probe - slots);
+	uint32_t link = link_to(probe);
 	uint64_t hash = hash_ports(&probe->identity);
 	uint32_t ports = bucket_of(hash);
 
-	uint32_t *link = &exact_head[bucket_of(mix(hash, probe->identity.token))];
-	while (*link != number)
-		link = &slots[*link].exact_next;
-	*link = probe->exact_next;
+	uint32_t *from = &exact_head[bucket_of(mix(hash, probe->identity.token))];
+	while (*from != link)
+		from = &at_link(*from)->exact_next;
+	*from = probe->exact_next;
 
 	if (probe->ports_previous == NONE)
 		ports_head[ports] = probe->ports_next;
 	else
-		slots[probe->ports_previous].ports_next = probe->ports_next;
+		at_link(probe->ports_previous)->ports_next = probe->ports_next;
 	if (probe->ports_next == NONE)
 		ports_tail[ports] = probe->ports_previous;
 	else
-		slots[probe->ports_next].ports_previous = probe->ports_previous;
+		at_link(probe->ports_next)->ports_previous = probe->ports_previous;
 	probe->open = false;
 }
 
@@ -111,10 +119,10 @@ struct probe *probe_find(const struct probe_identity *identity)
 {
 	uint32_t at = exact_head[bucket_of(mix(hash_ports(identity), identity->token))];
 
-	for (; at != NONE; at = slots[at].exact_next)
-		if (slots[at].identity.token == identity->token &&
-		    same_ports(&slots[at].identity, identity))
-			return &slots[at];
+	for (; at != NONE; at = at_link(at)->exact_next)
+		if (at_link(at)->identity.token == identity->token &&
+		    same_ports(&at_link(at)->identity, identity))
+			return at_link(at);
 	return NULL;
 }
 
@@ -123,8 +131,8 @@ struct probe *probe_find_ports(const struct probe_identity *identity, const stru
 	uint32_t at =
 		after == NULL ? ports_head[bucket_of(hash_ports(identity))] : after->ports_next;
 
-	for (; at != NONE; at = slots[at].ports_next)
-		if (same_ports(&slots[at].identity, identity))
-			return &slots[at];
+	for (; at != NONE; at = at_link(at)->ports_next)
+		if (same_ports(&at_link(at)->identity, identity))
+			return at_link(at);
 	return NULL;
 }

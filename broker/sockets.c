@@ -31,6 +31,9 @@
 enum {
 	/* As much as the system lets anyone have (net.core.rmem_max, wmem_max). */
 	SOCKET_BUFFER_BYTES = 8 << 20,
+	/* Ports in TCP use that the kernel may offer for UDP before giving up: on a host that has
+	 * every second port in use, one start in a million fails. */
+	HOLD_TRIES = 20,
 };
 
 static const uint8_t protocols[RAW_PROTOCOLS] = {IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP,
@@ -251,32 +254,57 @@ static const char *open_local(int expected, uint32_t features)
 	return NULL;
 }
 
-/* Reserves a port, by the kernel's choice, that nobody else in the namespace can have. */
-static const char *hold_port(int type, int expected, uint32_t features, uint16_t *port)
+static const char *bind_port(int socket, uint32_t features, uint16_t *port)
+{
+	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons(*port)};
+	struct sockaddr_in any4 = {.sin_family = AF_INET, .sin_port = htons(*port)};
+	bool both = holder_domain(features) == AF_INET6;
+	struct sockaddr *any = both ? (struct sockaddr *)&any6 : (struct sockaddr *)&any4;
+	socklen_t bytes = both ? sizeof(any6) : sizeof(any4);
+
+	if (both && set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
+		return "hold a port in both families";
+	if (bind(socket, any, bytes) != 0 || getsockname(socket, any, &bytes) != 0)
+		return "hold a port";
+	*port = ntohs(both ? any6.sin6_port : any4.sin_port);
+	return NULL;
+}
+
+/* Reserves a port, by the kernel's choice, that nobody else in the namespace can have, in UDP and
+ * then the same in TCP. Neither socket is ever read: what arrives at the UDP one fills a buffer of
+ * the least size, and to a TCP socket that neither listens nor connects nothing is delivered. */
+static const char *hold_port(int expected, uint32_t features, uint16_t *port)
 {
 	int domain = holder_domain(features);
-	struct sockaddr_storage any = {.ss_family = (sa_family_t)domain};
-	socklen_t any_bytes =
-		domain == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	/* No packet reaches a TCP socket that neither listens nor connects; since 6.x the kernel
-	 * does not let everybody filter TCP, either. */
-	int made = type == SOCK_STREAM ? open_at(domain, type, 0, expected)
-				       : open_deaf(domain, type, 0, expected);
+	int udp = open_at(domain, SOCK_DGRAM, 0, expected);
 
-	if (made < 0)
-		return "open a socket to hold a port";
-	if (type != SOCK_STREAM && socket_filter_lock(made) != 0)
-		return "lock the filter of a socket that holds a port";
-	if (domain == AF_INET6 && set_option(made, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
-		return "hold a port in both families";
-	if (bind(made, (struct sockaddr *)&any, any_bytes) != 0 ||
-	    getsockname(made, (struct sockaddr *)&any, &any_bytes) != 0)
-		return "hold a port";
-	if (domain == AF_INET6)
-		*port = ntohs(((struct sockaddr_in6 *)&any)->sin6_port);
-	else
-		*port = ntohs(((struct sockaddr_in *)&any)->sin_port);
-	return NULL;
+	*port = 0;
+	if (udp < 0 || set_option(udp, SOL_SOCKET, SO_RCVBUF, 0) != 0)
+		return "open a UDP socket to hold a port";
+	const char *failed = bind_port(udp, features, port);
+	if (failed != NULL)
+		return failed;
+	int tcp = open_at(domain, SOCK_STREAM, 0, expected + 1);
+	if (tcp < 0)
+		return "open a TCP socket to hold a port";
+	return bind_port(tcp, features, port);
+}
+
+/* The kernel chose the port for UDP; TCP may have it in use. Then another is tried. */
+static const char *hold_some_port(int expected, uint32_t features, uint16_t *port)
+{
+	const char *failed = NULL;
+
+	for (int i = 0; i < HOLD_TRIES; i++) {
+		failed = hold_port(expected, features, port);
+		if (failed == NULL || errno != EADDRINUSE)
+			break;
+		int error = errno;
+		close(expected);
+		close(expected + 1);
+		errno = error;
+	}
+	return failed;
 }
 
 static const char *hold_ports(struct broker_sockets *sockets)
@@ -285,24 +313,16 @@ static const char *hold_ports(struct broker_sockets *sockets)
 
 	for (int i = 0; i < LOCAL_PORTS && failed == NULL; i++)
 		failed = open_local(DESC_LOCAL_FIRST + i, sockets->features);
-	for (int i = 0; i < UDP_HOLDERS && failed == NULL; i++)
-		failed = hold_port(SOCK_DGRAM, DESC_UDP_FIRST + i, sockets->features,
-				   &sockets->held.udp[i]);
-	for (int i = 0; i < TCP_HOLDERS && failed == NULL; i++)
-		failed = hold_port(SOCK_STREAM, DESC_TCP_FIRST + i, sockets->features,
-				   &sockets->held.tcp[i]);
+	for (int i = 0; i < HELD_PORTS && failed == NULL; i++)
+		failed = hold_some_port(DESC_HELD_FIRST + 2 * i, sockets->features,
+					&sockets->held.port[i]);
 	return failed;
 }
 
 /* The last step: receiving sockets hear answers, and no filter changes any more. */
 static const char *let_answers_in(const struct broker_sockets *sockets)
 {
-	const struct socket_filter_ports ports = {
-		.udp = sockets->held.udp,
-		.udp_count = UDP_HOLDERS,
-		.tcp = sockets->held.tcp,
-		.tcp_count = TCP_HOLDERS,
-	};
+	const struct socket_filter_ports ports = {.port = sockets->held.port, .count = HELD_PORTS};
 
 	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd++) {
 		uint8_t family = sockets_raw_family(fd);

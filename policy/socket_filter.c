@@ -63,18 +63,19 @@ static void require(struct program *program, uint32_t value)
 }
 
 /* Accepts if the accumulator is one of the ports, otherwise rejects: the end of every branch. */
-static void accept_ports(struct program *program, const uint16_t *ports, size_t count)
+static void accept_ports(struct program *program, const struct socket_filter_ports *ports)
 {
-	for (size_t i = 0; i < count; i++)
-		emit(program, BPF_JMP | BPF_JEQ | BPF_K, ports[i], (unsigned int)(count - i), 0);
+	for (size_t i = 0; i < ports->count; i++)
+		emit(program, BPF_JMP | BPF_JEQ | BPF_K, ports->port[i],
+		     (unsigned int)(ports->count - i), 0);
 	reject(program);
 	emit(program, BPF_RET | BPF_K, ACCEPT_WHOLE, 0, 0);
 }
 
 /* Instructions that accept_ports() emits. */
-static unsigned int accept_ports_length(size_t count)
+static unsigned int accept_ports_length(const struct socket_filter_ports *ports)
 {
-	return (unsigned int)count + 2;
+	return (unsigned int)ports->count + 2;
 }
 
 /* X := offset of the transport header. */
@@ -95,14 +96,14 @@ static void write_tcp(struct program *program, const struct socket_filter_ports 
 	emit(program, BPF_ALU | BPF_AND | BPF_K, TCP_SYN_ACK, 0, 0);
 	require(program, TCP_SYN_ACK);
 	load(program, BPF_H, 2);
-	accept_ports(program, ports->tcp, ports->tcp_count);
+	accept_ports(program, ports);
 }
 
 /* Any datagram to a UDP port of ours. */
 static void write_udp(struct program *program, const struct socket_filter_ports *ports)
 {
 	load(program, BPF_H, 2);
-	accept_ports(program, ports->udp, ports->udp_count);
+	accept_ports(program, ports);
 }
 
 /* INIT ACK or ABORT first in the packet, to an SCTP port of ours. */
@@ -113,7 +114,7 @@ static void write_sctp(struct program *program, const struct socket_filter_ports
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, SCTP_ABORT, 1, 0);
 	reject(program);
 	load(program, BPF_H, 2);
-	accept_ports(program, ports->tcp, ports->tcp_count);
+	accept_ports(program, ports);
 }
 
 /* A, M[QUOTED_PROTOCOL] := protocol of the quoted packet, X := its transport header minus the 8
@@ -147,13 +148,13 @@ static void find_quoted(struct program *program, const struct wire_family *wire)
 static void write_icmp(struct program *program, const struct wire_family *wire,
 		       const struct socket_filter_ports *ports)
 {
-	unsigned int udp_list = accept_ports_length(ports->udp_count);
+	unsigned int list = accept_ports_length(ports);
 	bool has_too_big = wire->packet_too_big != wire->unreachable;
 
 	load(program, BPF_B, 0);
-	skip_unless_equal(program, wire->echo_reply, udp_list + 1);
+	skip_unless_equal(program, wire->echo_reply, list + 1);
 	load(program, BPF_H, 4);
-	accept_ports(program, ports->udp, ports->udp_count);
+	accept_ports(program, ports);
 
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, wire->unreachable, 4, 0);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, wire->time_exceeded, 3, 0);
@@ -163,18 +164,16 @@ static void write_icmp(struct program *program, const struct wire_family *wire,
 	reject(program);
 
 	find_quoted(program, wire);
-	skip_unless_equal(program, wire->icmp_protocol, udp_list + 4);
+	skip_unless_equal(program, wire->icmp_protocol, list + 4);
 	load(program, BPF_B, 8);
 	require(program, wire->echo_request);
 	load(program, BPF_H, 8 + 4);
-	accept_ports(program, ports->udp, ports->udp_count);
-	skip_unless_equal(program, IPPROTO_UDP, udp_list + 1);
-	load(program, BPF_H, 8);
-	accept_ports(program, ports->udp, ports->udp_count);
+	accept_ports(program, ports);
+	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 3, 0);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 2, 0);
 	require(program, IPPROTO_SCTP);
 	load(program, BPF_H, 8);
-	accept_ports(program, ports->tcp, ports->tcp_count);
+	accept_ports(program, ports);
 }
 
 static int attach(int socket, struct program *program)
@@ -198,7 +197,7 @@ int socket_filter_exact(int socket, uint8_t family, uint8_t protocol,
 	const struct wire_family *wire = wire_family(family);
 	struct program program = {.length = 0};
 
-	if (wire == NULL || ports->udp_count > PORTS_MAX || ports->tcp_count > PORTS_MAX) {
+	if (wire == NULL || ports->count > PORTS_MAX) {
 		errno = EINVAL;
 		return -1;
 	}

@@ -9,14 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The port numbers that this broker holds, host byte order. `udp` ones are also its ICMP echo
- * identifiers, `tcp` ones also its SCTP source ports. Each list has at most 200 entries: a cBPF
- * conditional jump reaches 255 instructions. */
+/* The port numbers that this broker holds, host byte order: source ports of its probes and ICMP
+ * echo identifiers. At most 200: a cBPF conditional jump reaches 255 instructions. */
 struct socket_filter_ports {
-	const uint16_t *udp;
-	size_t udp_count;
-	const uint16_t *tcp;
-	size_t tcp_count;
+	const uint16_t *port;
+	size_t count;
 };
 
 /* Lets nothing in. Returns 0, or −1 with errno. */
