@@ -20,6 +20,8 @@ enum {
 	/* The kernel's default for fs.nr_open: no descriptor number is above it unless the
 	 * administrator raised that, and then the kernel has close_range(2). */
 	MOST_DESCRIPTORS = 1 << 20,
+	/* Above those that stay open: /proc's files while identity changes, Landlock's ruleset. */
+	SPARE_DESCRIPTORS = 8,
 };
 
 /* The broker lives as long as its channel. What a terminal sends to its whole foreground group is
@@ -115,6 +117,7 @@ static bool allow_descriptors(unsigned descriptors, struct step_failure *failure
 {
 	struct rlimit limit;
 
+	descriptors += SPARE_DESCRIPTORS;
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return step_failed(failure, "read the limit of open descriptors", NULL);
 	if (limit.rlim_cur >= descriptors)
