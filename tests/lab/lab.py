@@ -130,6 +130,12 @@ def _clean_up():
     shutil.rmtree(_scratch, ignore_errors=True)
 
 
+def in_user_namespace():
+    """True when an ordinary user started the lab: then there is no user but root in it."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
 def scratch(name):
     """A path in the lab's temporary directory, which goes away with the lab."""
     return os.path.join(_scratch, name)
@@ -215,11 +221,27 @@ def inside_all(calls):
     return answer["result"]
 
 
+def _write(path, value):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(value))
+
+
+def allow_ping(allowed=True):
+    """Lets every user of the namespace open ICMP datagram sockets, as most distributions do, or
+    none. For inside()."""
+    if not allowed:
+        _write("/proc/sys/net/ipv4/ping_group_range", "1 0")
+        return
+    try:
+        _write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
+    except OSError:  # in a user namespace there are only the groups that are mapped
+        _write("/proc/sys/net/ipv4/ping_group_range", "0 0")
+
+
 def _write_sysctls(values):
     for name, value in values.items():
         try:
-            with open("/proc/sys/" + name, "w", encoding="ascii") as file:
-                file.write(str(value))
+            _write("/proc/sys/" + name, value)
         except FileNotFoundError:
             pass  # a kernel without it has no such behaviour to switch off
         except PermissionError:
@@ -259,8 +281,6 @@ _NO_CHATTER = {
     "net/ipv6/conf/default/router_solicitations": 0,
     "net/ipv4/conf/all/rp_filter": 0,
     "net/ipv4/conf/default/rp_filter": 0,
-    # every user may open ICMP datagram sockets, as on most distributions
-    "net/ipv4/ping_group_range": "0 0" if os.geteuid() else "0 2147483647",
 }
 _FORWARD = {
     "net/ipv4/ip_forward": 1,
@@ -280,14 +300,14 @@ def _add_namespaces(names):
     _namespaces.extend(names)
 
 
-def _ip_batches(batches):
+def _ip_batches(batches, options=()):
     """Runs one `ip -batch` for each namespace, a few at a time."""
     pending = list(batches.items())
     running = []
     while pending or running:
         while pending and len(running) < 4:
             name, lines = pending.pop(0)
-            process = subprocess.Popen(["ip", "-n", name, "-batch", "-"], text=True,
+            process = subprocess.Popen(["ip", *options, "-n", name, "-batch", "-"], text=True,
                                        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.PIPE)
             process.stdin.write("\n".join(lines) + "\n")
@@ -297,7 +317,7 @@ def _ip_batches(batches):
         name, process = running.pop(0)
         _, errors = process.communicate()
         if process.returncode != 0:
-            raise LabError(f"ip -n {name}: {errors.strip()}")
+            raise LabError(f"ip -n {name}: {errors.strip()} in: {batches[name]}")
 
 
 def reset():
@@ -366,12 +386,9 @@ def linux_chain(n_routers, mtus=None, silent=(), rate_limited=(), unreachable=No
     _chain_sysctls(chain, names, rate_limited)
     lines = {name: ["link set lo up"] for name in names}
     _chain_links(chain, mtus or {}, lines)
-    _chain_routes(chain, side, unreachable or {}, lines)
-    for number in silent:
-        _silence(lines[chain.names[number]])
-    if silent_destination:
-        _silence(lines["dest"])
+    _chain_routes(chain, side, lines)
     _ip_batches(lines)
+    _chain_rules(chain, list(silent) + [n_routers + 1] * silent_destination, unreachable or {})
     inside(HOST, honest_checksums, DEVICE)
     inside("dest", honest_checksums, "left")
     _networks.append(chain)
@@ -409,17 +426,14 @@ def _chain_links(chain, mtus, lines):
     _command(["ip", "-batch", "-"], "\n".join(batch) + "\n")
 
 
-def _chain_routes(chain, side, unreachable, lines):
+def _chain_routes(chain, side, lines):
     last = len(chain.names) - 1
     for i, name in enumerate(chain.names):
         onward6 = f"2001:db8:{i:x}::2" if i else "2001:db8::2"
         back6 = f"2001:db8:{i - 1:x}::1" if i > 1 else "2001:db8::1"
-        if i < last and i not in unreachable:
+        if i < last:
             lines[name] += [f"route add default via 198.18.{i}.2",
                             f"route add ::/0 via {onward6}"]
-        elif i < last:
-            kind = unreachable[i]
-            lines[name] += [f"route add {kind} default", f"route add {kind} ::/0 metric 1"]
         if i == last:
             lines[name] += [f"route add default via 198.18.{i - 1}.1",
                             f"route add ::/0 via {back6}"]
@@ -450,10 +464,18 @@ def _add_detour(chain, number, group, lines):
         lines[start] += [f"route add 198.18.0.0/24 via 198.19.{number}.{4 * step + 2}", target]
 
 
-def _silence(lines):
-    """The node's own ICMP finds no route. (No netfilter: that is not everywhere.)"""
-    lines += ["rule add pref 5 iif lo ipproto icmp blackhole",
-              "rule add from ::/0 pref 5 iif lo ipproto ipv6-icmp blackhole"]
+def _chain_rules(chain, silent, unreachable):
+    """Routing rules: a silent node's own ICMP finds no route (no netfilter: that is not everywhere),
+    and what an unreachable router got from the host's side is refused, even for the network right
+    behind it."""
+    for option, icmp in (("-4", "icmp"), ("-6", "ipv6-icmp")):
+        lines = {}
+        for number in silent:
+            lines.setdefault(chain.names[number], []).append(
+                f"rule add pref 5 iif lo ipproto {icmp} blackhole")
+        for number, kind in unreachable.items():
+            lines.setdefault(chain.names[number], []).append(f"rule add pref 6 iif left {kind}")
+        _ip_batches(lines, [option])
 
 
 # ---- the internet that simnet plays -------------------------------------------------------------
@@ -579,17 +601,26 @@ class Capture:
     def __init__(self, ns=HOST, device=DEVICE, filter="", snaplen=262144):
         Capture._next += 1
         self.path = scratch(f"capture-{Capture._next}.pcap")
-        self.process = popen(
-            ["tcpdump", "-i", device, "-n", "-p", "--immediate-mode", "-U", "-B", "16384",
-             "-s", str(snaplen), "-Z", "root", "-w", self.path] + ([filter] if filter else []),
-            ns, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE)
+        if in_user_namespace():
+            # tcpdump insists on becoming another user, which does not exist in here
+            argv = ["dumpcap", "-q", "-P", "-i", device, "-p", "-B", "16"]
+            ready = "File:"
+        else:
+            argv = ["tcpdump", "-i", device, "-n", "-p", "--immediate-mode", "-U", "-B", "16384",
+                    "-Z", "root"]
+            ready = "listening on"
+        argv += ["-s", str(snaplen), "-w", self.path]
+        if filter:
+            argv += ["-f", filter] if argv[0] == "dumpcap" else [filter]
+        self.process = popen(argv, ns, text=True, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        heard = []
         for line in self.process.stderr:
-            if "listening on" in line:
+            heard.append(line.strip())
+            if ready in line:
                 return
-            if "dropped privs" not in line and "verbose" not in line:
-                self.process.kill()
-                raise LabError(f"tcpdump: {line.strip()}")
+        self.process.wait()
+        raise LabError("; ".join(heard) or f"{argv[0]} ended")
 
     def stop(self):
         """Ends the capture once nothing more is written; returns the file's path."""

@@ -29,7 +29,11 @@ class TapResult(unittest.TestResult):
                                     type(test).__name__, name, more), flush=True)
 
     def _explain(self, error):
-        note(''.join(traceback.format_exception(*error)))
+        """Where in a test it happened, and what."""
+        for frame in traceback.extract_tb(error[2]):
+            if 'unittest' not in frame.filename:
+                note('  %s:%d: %s' % (frame.filename.rpartition('/')[2], frame.lineno, frame.line))
+        note('  ' + ''.join(traceback.format_exception_only(*error[:2])).strip()[:1000])
 
     def addSuccess(self, test):
         if not self.wrong:

@@ -10,6 +10,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import lab  # noqa: E402
 import packet_nets  # noqa: E402
 import tap  # noqa: E402
 
@@ -120,7 +121,7 @@ class Replies(WithNet):
 
     def test_all_arguments_at_once(self):
         """As mtr sends them, and with everything that no other test of this file uses."""
-        source = {4: 'local-ip-4 198.18.0.2', 6: 'local-ip-6 2001:db8::2'}
+        source = {4: 'local-ip-4 198.18.0.11', 6: 'local-ip-6 2001:db8::11'}
         asked = [(f, p) for f in FAMILIES for p in PROTOCOLS]
         replies = self.client.ask(*[
             probe(f, 1, 'protocol', p, 'timeout 5 ttl 64 size 200 bit-pattern -7 tos 184 port 80',
@@ -160,7 +161,7 @@ class Replies(WithNet):
 
     def test_local_destination(self):
         """Probes to addresses of this host itself."""
-        for destination in ('ip-4 127.0.0.1', 'ip-4 198.18.0.2', 'ip-6 ::1', 'ip-6 2001:db8::2'):
+        for destination in ('ip-4 127.0.0.1', 'ip-4 198.18.0.1', 'ip-6 ::1', 'ip-6 2001:db8::1'):
             for protocol in ('icmp', 'udp', 'tcp'):
                 with self.subTest(destination=destination, protocol=protocol):
                     reply = self.client.one('send-probe %s protocol %s port 9 timeout 3' % (
@@ -219,7 +220,7 @@ class Requests(WithNet):
                     'size 65536', 'size -1', 'size 1e3', 'bit-pattern 256', 'bit-pattern -512',
                     'mark 4294967296', 'mark -1', 'timeout -1', 'timeout x', 'timeout 1x',
                     'timeout nan', 'timeout inf', 'local-port 1023', 'local-port 65536',
-                    'local-ip-4 x', 'local-ip-6 2001:db8::2', 'local-device nosuchdevice',
+                    'local-ip-4 x', 'local-ip-6 2001:db8::1', 'local-device nosuchdevice',
                     'local-device a-name-that-is-too-long-for-any-device', 'speed 9',
                     'TTL 9', 'details x', 'dont-fragment x', 'flow x'))):
             with self.subTest(wrong=wrong):
@@ -383,7 +384,7 @@ class Sending(WithNet):
                 self.expect(reply, 'network-down', names=[])
 
     def test_local_port_of_somebody_else(self):
-        for family, address in ((4, '198.18.0.2'), (6, '2001:db8::2')):
+        for family, address in ((4, '198.18.0.1'), (6, '2001:db8::1')):
             with self.net.bound_udp_port(address, 5999):
                 reply = self.client.one(probe(family, 1, 'protocol udp local-port 5999'))
                 self.assertEqual(reply.word, 'address-in-use', reply)
@@ -404,16 +405,21 @@ class Sending(WithNet):
                     self.expect(sent, 'reply')
                     self.expect(big, 'reply')
 
+
+class LinkLocal(unittest.TestCase):
     def test_link_local_destination(self):
         """With its scope in the address, and with local-device."""
-        router = self.net.link_local_router()
-        if router is None:
-            self.skipTest('the simulated router has no link-local address')
-        for request in ('ip-6 %s%%%s' % (router, self.net.device),
-                        'ip-6 %s local-device %s' % (router, self.net.device)):
-            reply = self.client.one('send-probe %s timeout 3' % request)
-            self.expect(reply, 'reply')
-            self.assertEqual(reply.address.split('%')[0], router)
+        with packet_nets.chain(1) as net, net.client() as client:
+            shown = net.run('ip', '-n', 'r1', '-br', '-6', 'addr', 'show', 'dev', 'left').stdout
+            router = [a.split('/')[0] for a in shown.split() if a.startswith('fe80:')][0]
+            for request in ('ip-6 %s%%%s' % (router, net.device),
+                            'ip-6 %s local-device %s' % (router, net.device)):
+                for protocol in PROTOCOLS[:3]:
+                    with self.subTest(request=request, protocol=protocol):
+                        reply = client.one('send-probe %s timeout 3 protocol %s' % (
+                            request, protocol))
+                        self.assertEqual(reply.word, 'reply', reply)
+                        self.assertEqual(reply.address.split('%')[0], router)
 
 
 class DontFragment(WithNet):
@@ -486,4 +492,5 @@ class OddAnswers(unittest.TestCase):
 
 
 if __name__ == '__main__':
+    lab.enter()
     tap.main()
