@@ -9,17 +9,16 @@ ends. README.md beside this file shows how to use it.
 Standard library only; needs iproute2, util-linux and, for Capture, tcpdump.
 """
 
+import atexit
 import ctypes
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -111,23 +110,20 @@ def _hold_namespaces():
 
 
 _scratch = None
-_init_pid = None
+_owner = None
 
 
 def _temporary_directory():
-    global _scratch, _init_pid
-    _scratch = tempfile.mkdtemp(prefix="postern-lab-")
-    os.chmod(_scratch, 0o755)
-    _init_pid = os.getpid()
-    import atexit
+    global _scratch, _owner
+    _scratch = "/run/lab"  # in our own mount namespace: it goes with us even if we are killed
+    os.makedirs(_scratch, mode=0o755)
+    _owner = os.getpid()
     atexit.register(_clean_up)
 
 
 def _clean_up():
-    if os.getpid() != _init_pid:
-        return
-    reset()
-    shutil.rmtree(_scratch, ignore_errors=True)
+    if os.getpid() == _owner:
+        reset()
 
 
 def in_user_namespace():
@@ -598,17 +594,20 @@ class Capture:
 
     _next = 0
 
-    def __init__(self, ns=HOST, device=DEVICE, filter="", snaplen=262144):
+    # tcpdump's ring has room for 16 MiB / snaplen packets: with a longer one bursts are lost.
+    def __init__(self, ns=HOST, device=DEVICE, filter="", snaplen=2048):
         Capture._next += 1
         self.path = scratch(f"capture-{Capture._next}.pcap")
         if in_user_namespace():
             # tcpdump insists on becoming another user, which does not exist in here
             argv = ["dumpcap", "-q", "-P", "-i", device, "-p", "-B", "16"]
             ready = "File:"
+            self.lag_seconds = 0.4  # it hands over what it has every quarter of a second
         else:
             argv = ["tcpdump", "-i", device, "-n", "-p", "--immediate-mode", "-U", "-B", "16384",
                     "-Z", "root"]
             ready = "listening on"
+            self.lag_seconds = 0.05
         argv += ["-s", str(snaplen), "-w", self.path]
         if filter:
             argv += ["-f", filter] if argv[0] == "dumpcap" else [filter]
@@ -628,7 +627,7 @@ class Capture:
             size = -1
             while size != os.path.getsize(self.path):
                 size = os.path.getsize(self.path)
-                time.sleep(0.05)
+                time.sleep(self.lag_seconds)
             self.process.send_signal(signal.SIGINT)
             self.process.communicate(timeout=10)
         return self.path
