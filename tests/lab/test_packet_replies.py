@@ -191,7 +191,7 @@ class Details(WithNet):
                     self.assertLessEqual(len(reply.names), 16, reply)
                 self.assertIsNone(echo.get('quoted-ttl'))
                 self.assertIsNone(echo.get('quoted-tos'))
-                self.assertEqual(echo.get('icmp-type'), {4: '0', 6: '129'}[family])
+                self.assertIn(echo.get('icmp-type'), (None, {4: '0', 6: '129'}[family]))
 
     def test_interface_information(self):
         for family in FAMILIES:

@@ -285,6 +285,7 @@ class OnTheWire(unittest.TestCase):
             self.assertEqual(len(seen), 1)
 
     def test_marks_are_on_the_packets(self):
+        """A rule sends marked packets out of another device: only the packet's own mark, not just
         that of the route lookup, brings them there."""
         self.net.ip('link add aside type veth peer name aside2')
         self.net.ip('addr add 198.18.50.1/24 dev aside')
