@@ -96,6 +96,6 @@ size_t extension_write(const struct net_voice *voice, uint8_t *out)
 	at = write_mpls(voice, at);
 	for (size_t i = 0; i < voice->interface_count; i++)
 		at = write_interface(&voice->interfaces[i], at);
-	put16(out + 2, checksum_fold(checksum_add(0, out, (size_t)(at - out))));
+	put16(out + 2, packet_sum_fold(packet_sum(0, out, (size_t)(at - out))));
 	return (size_t)(at - out);
 }

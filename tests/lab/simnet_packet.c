@@ -7,7 +7,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-uint32_t checksum_add(uint32_t sum, const void *bytes, size_t length)
+uint32_t packet_sum(uint32_t sum, const void *bytes, size_t length)
 {
 	const uint8_t *at = bytes;
 	uint64_t wide = sum;
@@ -21,7 +21,7 @@ uint32_t checksum_add(uint32_t sum, const void *bytes, size_t length)
 	return (uint32_t)wide;
 }
 
-uint16_t checksum_fold(uint32_t sum)
+uint16_t packet_sum_fold(uint32_t sum)
 {
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
@@ -57,8 +57,8 @@ static uint32_t pseudo_header(const struct net_address *source,
 	size_t address_bytes = source->family == 4 ? 4 : 16;
 	uint32_t sum = (uint32_t)protocol + (uint32_t)(length >> 16) + (uint32_t)(length & 0xffff);
 
-	sum = checksum_add(sum, source->bytes, address_bytes);
-	return checksum_add(sum, destination->bytes, address_bytes);
+	sum = packet_sum(sum, source->bytes, address_bytes);
+	return packet_sum(sum, destination->bytes, address_bytes);
 }
 
 int packet_checksum_offset(uint8_t protocol)
@@ -89,7 +89,7 @@ static bool read_ip4(const uint8_t *bytes, size_t length, struct packet_view *vi
 	total_bytes = get16(bytes + 2);
 	if (total_bytes > length || header_bytes > total_bytes)
 		return false;
-	if (checksum_fold(checksum_add(0, bytes, header_bytes)) != 0)
+	if (packet_sum_fold(packet_sum(0, bytes, header_bytes)) != 0)
 		return false;
 	fragment = get16(bytes + 6);
 	view->tos = bytes[1];
@@ -206,13 +206,13 @@ bool packet_transport_intact(const struct packet_view *view)
 	}
 	if (view->protocol != IPPROTO_ICMP)
 		sum = pseudo_header(&view->source, &view->destination, view->protocol, length);
-	return checksum_fold(checksum_add(sum, at, length)) == 0;
+	return packet_sum_fold(packet_sum(sum, at, length)) == 0;
 }
 
 void packet_ip4_checksum(uint8_t *header)
 {
 	put16(header + 10, 0);
-	put16(header + 10, checksum_fold(checksum_add(0, header, (size_t)(header[0] & 15) * 4)));
+	put16(header + 10, packet_sum_fold(packet_sum(0, header, (size_t)(header[0] & 15) * 4)));
 }
 
 size_t packet_header_bytes(const struct packet_header *header)
@@ -240,7 +240,7 @@ static void finish_transport(struct packet *packet, const struct packet_header *
 	if (header->protocol != IPPROTO_ICMP)
 		sum = pseudo_header(&header->source, &header->destination, header->protocol,
 				    length);
-	checksum = checksum_fold(checksum_add(sum, at, length));
+	checksum = packet_sum_fold(packet_sum(sum, at, length));
 	if (checksum == 0 && header->protocol == IPPROTO_UDP)
 		checksum = 0xffff;
 	put16(at + offset, checksum);

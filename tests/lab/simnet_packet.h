@@ -90,8 +90,8 @@ int packet_checksum_offset(uint8_t protocol);
 void packet_ip4_checksum(uint8_t *header);
 
 /* RFC 1071; `sum` carries a part computed before. */
-uint32_t checksum_add(uint32_t sum, const void *bytes, size_t length);
-uint16_t checksum_fold(uint32_t sum); /* as a big-endian number to be written with put16 */
+uint32_t packet_sum(uint32_t sum, const void *bytes, size_t length);
+uint16_t packet_sum_fold(uint32_t sum); /* as a big-endian number to be written with put16 */
 
 static inline uint16_t get16(const uint8_t *bytes)
 {
