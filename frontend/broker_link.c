@@ -381,7 +381,7 @@ struct transport *transport_open(const char *broker_path, const struct transport
 
 void transport_close(struct transport *transport)
 {
-	broker_leave(&transport->broker);
+	broker_bury(&transport->broker);
 	free(transport);
 }
 

@@ -177,3 +177,11 @@ void broker_leave(struct broker_process *broker)
 	broker->channel_fd = -1;
 	broker->words_fd = -1;
 }
+
+void broker_bury(struct broker_process *broker)
+{
+	int status;
+
+	broker_leave(broker);
+	(void)wait_for_end(broker, &status);
+}

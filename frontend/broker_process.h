@@ -29,4 +29,8 @@ int broker_last_words(struct broker_process *broker, char *why, size_t size);
 /* Closes what is open; the broker ends by itself when its channel does. */
 void broker_leave(struct broker_process *broker);
 
+/* The same, and waits for it to be gone (it takes a millisecond; 50 at most): whoever inherits our
+ * children may be slow to notice. */
+void broker_bury(struct broker_process *broker);
+
 #endif
