@@ -10,6 +10,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "policy/admission.h"
+
 enum {
 	NS_PER_S = 1000000000,
 	FIELDS = 2 + 2 * REQUEST_ARGUMENTS,
@@ -317,19 +319,6 @@ static struct fault read_argument(struct request *request, struct text name, str
 	return (struct fault){NULL, "unknown-argument"};
 }
 
-static bool is_unicast(const struct record_probe *probe)
-{
-	static const uint8_t zero[16];
-	uint8_t first = probe->destination[0];
-
-	if (memcmp(probe->destination, zero, sizeof(zero)) == 0)
-		return false;
-	if (probe->family == 6)
-		return first != 0xff;
-	/* 224/4 is multicast; of 240/4 only the last address is not unicast. */
-	return (first & 0xf0) != 0xe0 && memcmp(probe->destination, "\xff\xff\xff\xff", 4) != 0;
-}
-
 /* What can be wrong between arguments that are right each for itself. */
 static struct fault check_whole(struct request *request)
 {
@@ -342,7 +331,8 @@ static struct fault check_whole(struct request *request)
 	if (request->sources & ~request->families)
 		return (struct fault){probe->family == 4 ? "local-ip-6" : "local-ip-4",
 				      "of-other-family"};
-	if (!is_unicast(probe))
+	/* The broker ends for a destination that is not one host: ask the same judge before. */
+	if (!admission_is_unicast(probe->family, probe->destination))
 		return (struct fault){"destination", "not-unicast"};
 
 	/* Ports mean nothing to a protocol without them, as they always did. */

@@ -319,11 +319,18 @@ Test(packet_request, addresses)
 
 Test(packet_request, only_unicast)
 {
-	static const char *const wrong[] = {
-		"ip-4 0.0.0.0",         "ip-4 224.0.0.1", "ip-4 239.255.255.255",
-		"ip-4 255.255.255.255", "ip-6 ::",        "ip-6 ff02::1"};
-	static const char *const right[] = {"ip-4 0.0.0.1", "ip-4 223.255.255.255",
-					    "ip-4 240.0.0.1", "ip-6 ::1", "ip-6 feff::1"};
+	static const char *const wrong[] = {"ip-4 0.0.0.0",
+					    "ip-4 0.0.0.1",
+					    "ip-4 224.0.0.1",
+					    "ip-4 239.255.255.255",
+					    "ip-4 240.0.0.1",
+					    "ip-4 255.255.255.255",
+					    "ip-6 ::",
+					    "ip-6 ::5",
+					    "ip-6 ::ffff:198.18.0.1",
+					    "ip-6 ff02::1"};
+	static const char *const right[] = {"ip-4 1.0.0.1", "ip-4 223.255.255.255", "ip-6 ::1",
+					    "ip-6 feff::1"};
 	char line[100];
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		snprintf(line, sizeof(line), "1 send-probe %s", wrong[i]);
