@@ -1,0 +1,392 @@
+/*
+ * The engine's hops: which of them are asked, when a lost answer is asked for again, and when a hop
+ * counts as silent. Runs in the unprivileged front end. That a hop's answer is late, lost or
+ * withheld by a rate limit looks alike from here; this file is about telling them apart in time.
+ */
+#include <string.h>
+
+#include "frontend/trace_internal.h"
+
+enum {
+	/* While the distance is unknown, how far beyond the last hop that answered: every probe
+	 * beyond the destination costs one of the few errors a second that it may send. */
+	WINDOW = 2,
+	/* Packets for a hop that stays silent though hops beyond it answer. The try is cut short,
+	 * so two packets stand for each; with loss seen on this path, more are cheap and needed. */
+	HURRIED_PACKETS_A_TRY = 2,
+	LOSSY_TRIES = 16,
+	/* More silent hops than this, and more than answering ones: perhaps the routers spent their
+	 * errors of this second on earlier traces. */
+	SUSPICIOUS_SILENCE = 4,
+	/* The full waits that such hops are given. */
+	SLOW_TRIES = 2,
+};
+
+/* A hop is silent this long after its first probe at the earliest, though hops beyond it answered:
+ * routers answer from a slow path, tens of milliseconds later than they forward. */
+#define HURRIED_NS (190 * MILLISECOND_NS)
+/* The last packet is waited for at least this long. */
+#define LAST_WAIT_NS (45 * MILLISECOND_NS)
+/* Probes repeated in a hurry need not be further apart than this on a slow path. */
+#define MOST_GAP_NS (100 * MILLISECOND_NS)
+/* After the last full wait: a router that could not resolve the next hop's hardware address says so
+ * three seconds and some milliseconds after the first probe. */
+#define GRACE_NS (250 * MILLISECOND_NS)
+/* When a path's end was not heard of after this, the destination may be silent. */
+#define SCOUT_FLOOR_NS (100 * MILLISECOND_NS)
+#define SCOUT_BLIND_NS (500 * MILLISECOND_NS)
+/* A bucket that gives one token a second has one after this. */
+#define REFILL_NS (1050 * MILLISECOND_NS)
+
+static int64_t larger(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How many hops away the answer's sender is, if it quoted the TTL as it arrived there; 0: unknown.
+ */
+uint8_t quoted_position(uint8_t ttl, const struct trace_answer *answer)
+{
+	if (!answer->has_quoted_ttl || answer->quoted_ttl == 0 || answer->quoted_ttl > ttl)
+		return 0;
+	return (uint8_t)(ttl - answer->quoted_ttl + 1);
+}
+
+uint8_t hops_limit(const struct trace *trace)
+{
+	uint8_t limit = trace->config.max_hops;
+
+	if (trace->terminal != 0 && trace->terminal < limit)
+		limit = trace->terminal;
+	if (trace->hint != 0 && trace->hint < limit)
+		limit = trace->hint;
+	return limit;
+}
+
+/* RFC 1393's guess: systems start at 64, 128 or 255. */
+static unsigned hops_back(uint8_t reply_ttl)
+{
+	if (reply_ttl <= 64)
+		return 65u - reply_ttl;
+	if (reply_ttl <= 128)
+		return 129u - reply_ttl;
+	return 256u - reply_ttl;
+}
+
+/* The path goes on behind its pretended end: somebody rewrites quoted TTLs. */
+static void forget_hint(struct trace *trace)
+{
+	trace->hint = 0;
+	trace->hint_reached = false;
+	trace->distrust_quotes = true;
+	trace->wide_open = true;
+}
+
+static void fill_hop(struct trace_hop *hop, const struct trace_answer *answer)
+{
+	hop->outcome = answer->kind == TRACE_ANSWER_EXPIRED   ? TRACE_EXPIRED
+		       : answer->kind == TRACE_ANSWER_REACHED ? TRACE_REACHED
+							      : TRACE_UNREACHABLE;
+	hop->refusal = answer->refusal;
+	hop->data = answer->data;
+	hop->icmp = answer->icmp;
+	hop->icmp_type = answer->icmp_type;
+	hop->icmp_code = answer->icmp_code;
+	hop->scope = answer->scope;
+	memcpy(hop->address, answer->address, sizeof hop->address);
+	if (answer->has_reply_ttl) {
+		hop->has_back = true;
+		hop->back_hops = hops_back(answer->reply_ttl);
+	}
+	if (answer->extension != NULL) {
+		hop->has_extension = true;
+		hop->extension = *answer->extension;
+	}
+}
+
+void hops_answer(struct trace *trace, int64_t now_ns, uint8_t ttl,
+		 const struct trace_answer *answer)
+{
+	struct question *question = &trace->questions[ASK_HOP + ttl];
+	struct trace_hop *hop = &trace->hops[ttl];
+
+	if (ttl < trace->next_ttl)
+		return;
+	if (!question->answered) {
+		fill_hop(hop, answer);
+		question->answered = true;
+		question->silent = false;
+		question_close(question);
+		trace->answered_ns[ttl] = trace->latest_ns = now_ns;
+		if (ttl > trace->highest)
+			trace->highest = ttl;
+	} else if (memcmp(hop->address, answer->address, sizeof hop->address) != 0) {
+		return;
+	}
+	if (hop->rtts < TRACE_RTTS)
+		hop->rtt_ns[hop->rtts++] = answer->rtt_ns;
+	if (hop->outcome != TRACE_EXPIRED && (trace->terminal == 0 || ttl < trace->terminal))
+		trace->terminal = ttl;
+	if (hop->outcome == TRACE_EXPIRED && trace->hint != 0 && trace->hint <= ttl)
+		forget_hint(trace);
+}
+
+/* An answer from where the path ends tells how far that is; true if the probe went further than
+ * that, so that its answer is nobody's line. An unreachable is answered by its router at its own
+ * TTL or at the next, so one more is asked. */
+bool hops_end_hint(struct trace *trace, int64_t now_ns, uint8_t ttl,
+		   const struct trace_answer *answer)
+{
+	uint8_t last = quoted_position(ttl, answer);
+
+	if (answer->kind == TRACE_ANSWER_EXPIRED || last == 0 || trace->distrust_quotes)
+		return false;
+	if (answer->kind == TRACE_ANSWER_UNREACHABLE && last < ttl)
+		last++;
+	if (last < trace->config.first_ttl)
+		last = trace->config.first_ttl;
+	for (unsigned t = last; t <= trace->highest; t++)
+		if (trace->questions[ASK_HOP + t].answered &&
+		    trace->hops[t].outcome == TRACE_EXPIRED) {
+			forget_hint(trace);
+			return false;
+		}
+	if (trace->hint == 0 || last < trace->hint) {
+		trace->hint = last;
+		trace->hint_reached = answer->kind == TRACE_ANSWER_REACHED;
+		trace->hint_ns = now_ns;
+		trace->hint_rtt_ns = answer->rtt_ns;
+	}
+	return ttl > last;
+}
+
+void scout_answer(struct trace *trace)
+{
+	question_close(&trace->questions[ASK_SCOUT]);
+	trace->questions[ASK_SCOUT].answered = true;
+	if (trace->hint == 0)
+		trace->wide_open = true;
+}
+
+/* Whether anything beyond `ttl` has answered: since when, and how long its nearest took. */
+static bool answered_beyond(const struct trace *trace, uint8_t ttl, int64_t *since_ns,
+			    int64_t *rtt_ns)
+{
+	for (unsigned t = ttl + 1u; t <= trace->highest; t++) {
+		if (!trace->questions[ASK_HOP + t].answered)
+			continue;
+		*since_ns = trace->answered_ns[t];
+		*rtt_ns = trace->hops[t].rtt_ns[0];
+		return true;
+	}
+	if (trace->hint_reached && trace->hint > ttl) {
+		*since_ns = trace->hint_ns;
+		*rtt_ns = trace->hint_rtt_ns;
+		return true;
+	}
+	return false;
+}
+
+/* Silence of most of a path is more likely the routers' rate limits than their nature. */
+static bool suspicious_silence(struct trace *trace)
+{
+	unsigned silent = 0;
+	unsigned answered = 0;
+
+	for (unsigned t = trace->config.first_ttl; t < trace->highest; t++) {
+		answered += trace->questions[ASK_HOP + t].answered;
+		silent += !trace->questions[ASK_HOP + t].answered;
+	}
+	if (silent >= SUSPICIOUS_SILENCE && silent > answered)
+		trace->exhausted = true;
+	return trace->exhausted;
+}
+
+static void give_up(struct trace *trace, struct question *question)
+{
+	question->silent = true;
+	question_close(question);
+	if (question->ttl == trace->hint)
+		forget_hint(trace);
+}
+
+/* Nothing beyond has answered: full waits, as many as tries; more if the hop is known to answer, or
+ * the path to lose answers. */
+static void wait_fully(struct trace *trace, struct question *question, int64_t now_ns)
+{
+	const struct trace_config *config = &trace->config;
+	int64_t wait_ns = config->wait_exact ? config->wait_ns
+					     : larger(config->wait_ns, 2 * trace->slowest_rtt_ns);
+	bool alive = trace->lossy || (trace->hint_reached && question->ttl == trace->hint);
+	unsigned tries = alive && !config->tries_exact ? 2 * config->tries : config->tries;
+	bool last = question->tries >= tries;
+	int64_t until_ns = question->last_ns + wait_ns;
+
+	if (last && !config->wait_exact)
+		until_ns += GRACE_NS;
+	if (now_ns < until_ns)
+		wake_at(trace, until_ns);
+	else if (last)
+		give_up(trace, question);
+	else
+		question_repeat(trace, question, now_ns);
+}
+
+/* Most of the path is silent: wait until a bucket of one token a second has one. */
+static void wait_for_refill(struct trace *trace, struct question *question, int64_t now_ns)
+{
+	bool last = question->slow >= SLOW_TRIES ||
+		    (trace->config.tries_exact && question->tries >= trace->config.tries);
+	int64_t wait_ns = last ? larger(HURRIED_NS, 2 * trace->slowest_rtt_ns) : REFILL_NS;
+
+	if (now_ns < question->last_ns + wait_ns) {
+		wake_at(trace, question->last_ns + wait_ns);
+	} else if (last) {
+		give_up(trace, question);
+	} else {
+		question->slow++;
+		question_repeat(trace, question, now_ns);
+	}
+}
+
+static unsigned hurried_tries(const struct trace *trace)
+{
+	if (trace->config.tries_exact)
+		return trace->config.tries;
+	if (trace->lossy)
+		return LOSSY_TRIES;
+	return trace->config.tries * HURRIED_PACKETS_A_TRY;
+}
+
+/* Hops beyond answer: repeat in a hurry, then give up. */
+static void hurry(struct trace *trace, struct question *question, int64_t now_ns, int64_t since_ns,
+		  int64_t rtt_ns)
+{
+	unsigned tries = hurried_tries(trace);
+	int64_t expected_ns = rtt_ns + rtt_ns / 4;
+	int64_t gap_ns = larger(HURRIED_NS / (tries + 1), smaller(expected_ns, MOST_GAP_NS));
+	bool last = question->tries >= tries;
+	int64_t until_ns = question->last_ns + gap_ns;
+
+	if (question->tries == 1)
+		until_ns = larger(until_ns, question->first_ns + expected_ns);
+	if (last) {
+		until_ns = larger(question->first_ns + HURRIED_NS,
+				  question->last_ns + larger(LAST_WAIT_NS, 2 * rtt_ns));
+		until_ns = larger(until_ns, since_ns + LAST_WAIT_NS);
+	}
+	if (now_ns < until_ns)
+		wake_at(trace, until_ns);
+	else if (!last)
+		question_repeat(trace, question, now_ns);
+	else if (suspicious_silence(trace))
+		wait_for_refill(trace, question, now_ns);
+	else
+		give_up(trace, question);
+}
+
+static void look_after(struct trace *trace, uint8_t ttl, int64_t now_ns)
+{
+	struct question *question = &trace->questions[ASK_HOP + ttl];
+	int64_t since_ns;
+	int64_t rtt_ns;
+
+	if (!question->open || question->due)
+		return;
+	if (question->slow > 0)
+		wait_for_refill(trace, question, now_ns);
+	else if (answered_beyond(trace, ttl, &since_ns, &rtt_ns))
+		hurry(trace, question, now_ns, since_ns, rtt_ns);
+	else
+		wait_fully(trace, question, now_ns);
+}
+
+/* The scout's silence says that the destination may be silent, too: look everywhere then. While one
+ * hop after the other answers the path may just be long. */
+static void look_after_scout(struct trace *trace, int64_t now_ns)
+{
+	const struct question *scout = &trace->questions[ASK_SCOUT];
+
+	if (!scout->open || scout->due || trace->wide_open)
+		return;
+	int64_t until_ns = scout->first_ns + SCOUT_BLIND_NS;
+
+	if (trace->highest != 0)
+		until_ns = trace->latest_ns + larger(SCOUT_FLOOR_NS, 3 * trace->slowest_rtt_ns);
+	if (now_ns >= until_ns)
+		trace->wide_open = true;
+	else
+		wake_at(trace, until_ns);
+}
+
+static void send_scout(struct trace *trace)
+{
+	if (!trace->config.scout_tells || trace->config.max_hops == trace->config.first_ttl) {
+		trace->wide_open = true;
+		trace->questions[ASK_SCOUT].silent = true;
+		return;
+	}
+	question_ask(trace, ASK_SCOUT, trace->config.max_hops, trace->config.small_bytes);
+}
+
+/* The destination's own hop is asked in full size first (trace_mtu.c): it answers both questions
+ * with one of its few errors. */
+static bool left_to_full_size(const struct trace *trace, uint8_t ttl)
+{
+	return trace->hint_reached && ttl == trace->hint && trace->mtu_phase <= MTU_ASKING &&
+	       trace->questions[ASK_FULL].tries < 2;
+}
+
+static uint8_t window(const struct trace *trace)
+{
+	uint8_t limit = hops_limit(trace);
+	unsigned to = trace->config.first_ttl;
+
+	if (trace->wide_open || trace->hint != 0 || trace->terminal != 0)
+		return limit;
+	if (trace->highest != 0)
+		to = trace->highest + (unsigned)WINDOW;
+	return to < limit ? (uint8_t)to : limit;
+}
+
+bool hops_all_asked(const struct trace *trace)
+{
+	uint8_t limit = hops_limit(trace);
+
+	if (!trace->wide_open && trace->hint == 0 && trace->terminal == 0)
+		return false;
+	for (unsigned t = trace->config.first_ttl; t <= limit; t++)
+		if (trace->questions[ASK_HOP + t].tries == 0 &&
+		    !trace->questions[ASK_HOP + t].answered &&
+		    !left_to_full_size(trace, (uint8_t)t))
+			return false;
+	return true;
+}
+
+void hops_tick(struct trace *trace, int64_t now_ns)
+{
+	const struct question *scout = &trace->questions[ASK_SCOUT];
+
+	if (!scout->open && !scout->answered && !scout->silent)
+		send_scout(trace);
+	look_after_scout(trace, now_ns);
+
+	uint8_t to = window(trace);
+	for (unsigned t = trace->config.first_ttl; t <= to; t++) {
+		struct question *question = &trace->questions[ASK_HOP + t];
+
+		if (!question->open && !question->answered && !question->silent &&
+		    !left_to_full_size(trace, (uint8_t)t))
+			question_ask(trace, ASK_HOP + t, (uint8_t)t, trace->config.small_bytes);
+		look_after(trace, (uint8_t)t, now_ns);
+	}
+	/* What was asked beyond the end of the path need not be asked again. */
+	for (unsigned t = to + 1u; t < TRACE_TTLS; t++)
+		if (trace->terminal != 0 && trace->questions[ASK_HOP + t].open)
+			question_close(&trace->questions[ASK_HOP + t]);
+}

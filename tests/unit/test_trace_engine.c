@@ -1,0 +1,823 @@
+/*
+ * The tracing engine against a scripted network and a fake clock: what it tells of clean, lossy,
+ * rate-limited, narrow and broken paths, and after how much (pretended) time. The network keeps
+ * Linux' habits: TTL before MTU, the quoted TTL as it arrived, one bucket per router.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/trace_engine.h"
+
+#define MS INT64_C(1000000)
+
+enum {
+	MOST_HOPS = 64,
+	MOST_ANSWERS = 16384,
+	TEXT_BYTES = 16384,
+};
+
+enum fate { ROUTER, DESTINATION, REFUSER };
+
+struct node {
+	enum fate fate;
+	bool silent;         /* no "time exceeded" */
+	bool mute;           /* no answer at all */
+	int loss_percent;    /* of its own answers */
+	int64_t interval_ns; /* its bucket gets one token in this time, 0: no limit */
+	double burst;        /* tokens that fit in */
+	uint32_t mtu_bytes;  /* of the link behind it, 0: any */
+	bool swallows;       /* what is too big for that link vanishes */
+	uint32_t pretends;   /* "too big" tells this MTU instead */
+	bool other_address;  /* "too big" comes from another interface's address */
+	uint8_t reply_ttl;   /* 0: as far back as out */
+	int copies;          /* of each answer; 0: one */
+	/* state */
+	double tokens;
+	int64_t filled_ns;
+	unsigned asked;
+};
+
+struct pending {
+	int64_t at_ns;
+	uint16_t id;
+	struct trace_answer answer;
+};
+
+struct net {
+	struct node nodes[MOST_HOPS + 1]; /* 1 is the first hop */
+	unsigned length;                  /* the last one's number */
+	int64_t delay_ns;                 /* there and back, per hop */
+	int64_t jitter_ns;
+	bool no_quote;       /* answers do not tell the quoted TTL */
+	uint8_t wrong_quote; /* every answer quotes this TTL */
+	unsigned seed;
+
+	struct trace_config config;
+	int64_t now_ns;
+	struct pending pending[MOST_ANSWERS];
+	unsigned answers;
+	unsigned probes;
+	unsigned biggest_burst;
+	int64_t stop_at_ns;
+	char text[TEXT_BYTES];
+	struct trace_result result;
+	bool ended;
+	int64_t took_ns;
+};
+
+static unsigned dice(struct net *net)
+{
+	net->seed = net->seed * 1103515245u + 12345u;
+	return (net->seed >> 16) & 0x7fff;
+}
+
+static struct net *path(unsigned length)
+{
+	struct net *net = calloc(1, sizeof *net);
+
+	cr_assert_not_null(net);
+	net->length = length;
+	net->delay_ns = MS / 20;
+	net->seed = 1;
+	net->now_ns = 1000 * MS;
+	net->nodes[length].fate = DESTINATION;
+	net->config = (struct trace_config){.first_ttl = 1,
+					    .max_hops = 30,
+					    .tries = 3,
+					    .wait_ns = 1000 * MS,
+					    .wanted_bytes = 65535,
+					    .local_mtu_bytes = 1500,
+					    .most_bytes = 65535,
+					    .small_bytes = 64,
+					    .scout_tells = true};
+	return net;
+}
+
+static void limit(struct node *node, int64_t interval_ns, double burst)
+{
+	node->interval_ns = interval_ns;
+	node->burst = node->tokens = burst;
+}
+
+static bool take_token(struct net *net, struct node *node)
+{
+	if (node->interval_ns == 0)
+		return true;
+	node->tokens += (double)(net->now_ns - node->filled_ns) / (double)node->interval_ns;
+	node->filled_ns = net->now_ns;
+	if (node->tokens > node->burst)
+		node->tokens = node->burst;
+	if (node->tokens < 1)
+		return false;
+	node->tokens -= 1;
+	return true;
+}
+
+static void set_address(struct trace_answer *answer, unsigned hop, bool other)
+{
+	answer->address[0] = other ? 203 : 198;
+	answer->address[3] = (uint8_t)hop;
+}
+
+static void answer_from(struct net *net, const struct trace_probe *probe, unsigned hop,
+			struct trace_answer answer)
+{
+	struct node *node = &net->nodes[hop];
+
+	node->asked++;
+	if (node->mute || !take_token(net, node) || (int)(dice(net) % 100) < node->loss_percent)
+		return;
+	answer.has_reply_ttl = true;
+	answer.reply_ttl = node->reply_ttl ? node->reply_ttl : (uint8_t)(65 - hop);
+	answer.has_quoted_ttl = !net->no_quote;
+	answer.quoted_ttl = net->wrong_quote ? net->wrong_quote : (uint8_t)(probe->ttl - hop + 1);
+	for (int copy = 0; copy == 0 || copy < node->copies; copy++) {
+		int64_t jitter = net->jitter_ns ? (int64_t)dice(net) * net->jitter_ns / 32768 : 0;
+
+		cr_assert(net->answers < MOST_ANSWERS);
+		answer.rtt_ns = hop * net->delay_ns + jitter;
+		net->pending[net->answers++] =
+			(struct pending){net->now_ns + answer.rtt_ns, probe->id, answer};
+	}
+}
+
+static void carry(struct net *net, const struct trace_probe *probe)
+{
+	struct trace_answer answer = {.kind = TRACE_ANSWER_EXPIRED};
+
+	net->probes++;
+	if (probe->bytes > net->config.local_mtu_bytes) {
+		answer = (struct trace_answer){.kind = TRACE_ANSWER_FAILED, .error = EMSGSIZE};
+		net->pending[net->answers++] = (struct pending){net->now_ns, probe->id, answer};
+		return;
+	}
+	for (unsigned hop = 1; hop <= net->length; hop++) {
+		const struct node *node = &net->nodes[hop];
+
+		set_address(&answer, hop, false);
+		if (node->fate == DESTINATION) {
+			answer.kind = TRACE_ANSWER_REACHED;
+			answer_from(net, probe, hop, answer);
+			return;
+		}
+		if (node->fate == REFUSER) {
+			answer.kind = TRACE_ANSWER_UNREACHABLE;
+			answer.refusal = TRACE_REFUSED_HOST;
+			answer_from(net, probe, hop, answer);
+			return;
+		}
+		if (hop == probe->ttl) {
+			if (!node->silent)
+				answer_from(net, probe, hop, answer);
+			return;
+		}
+		if (node->mtu_bytes != 0 && probe->bytes > node->mtu_bytes) {
+			answer.kind = TRACE_ANSWER_TOO_BIG;
+			answer.mtu_bytes = node->pretends ? node->pretends : node->mtu_bytes;
+			set_address(&answer, hop, node->other_address);
+			if (!node->swallows)
+				answer_from(net, probe, hop, answer);
+			return;
+		}
+	}
+}
+
+static void write_down(void *context, const struct trace_fact *fact)
+{
+	struct net *net = context;
+	char *at = net->text + strlen(net->text);
+	size_t room = sizeof net->text - strlen(net->text);
+
+	cr_assert(!net->ended, "a fact after the end");
+	if (fact->kind == TRACE_FACT_END) {
+		net->ended = true;
+		net->result = *fact->result;
+	} else if (fact->kind == TRACE_FACT_MTU) {
+		const struct trace_step *step = fact->step;
+
+		if (step->local)
+			snprintf(at, room, "local %u\n", step->mtu_bytes);
+		else if (step->black_hole)
+			snprintf(at, room, "%u hole %u after %u\n", step->ttl, step->mtu_bytes,
+				 step->after_hop);
+		else
+			snprintf(at, room, "%u mtu %u from %u\n", step->ttl, step->mtu_bytes,
+				 step->address[3]);
+	} else {
+		static const char *const outcome[] = {"silent", "router", "reached", "refused"};
+
+		snprintf(at, room, "%u %s %u\n", fact->hop->ttl, outcome[fact->hop->outcome],
+			 fact->hop->address[3]);
+	}
+}
+
+/* The pending answer that comes first and is due, or −1. */
+static int due(const struct net *net, int64_t *next_ns)
+{
+	int best = -1;
+
+	*next_ns = INT64_MAX;
+	for (unsigned i = 0; i < net->answers; i++)
+		if (net->pending[i].at_ns < *next_ns) {
+			*next_ns = net->pending[i].at_ns;
+			best = (int)i;
+		}
+	return best >= 0 && *next_ns <= net->now_ns ? best : -1;
+}
+
+/* One probe's worth of time passes between two probes, or up to what comes next. */
+static void run(struct net *net)
+{
+	int64_t start_ns = net->now_ns;
+	struct trace *trace = trace_new(&net->config, write_down, net, net->now_ns);
+	struct trace_probe probe;
+	unsigned rounds = 0;
+
+	cr_assert_not_null(trace);
+	while (!trace_ended(trace)) {
+		int64_t next_ns;
+		unsigned burst = 0;
+
+		cr_assert(rounds++ < 100000, "the trace does not end:\n%s", net->text);
+		for (; trace_next(trace, net->now_ns, &probe); burst++)
+			carry(net, &probe);
+		if (burst > net->biggest_burst)
+			net->biggest_burst = burst;
+		if (trace_ended(trace))
+			break;
+		int first = due(net, &next_ns);
+		if (first >= 0) {
+			struct pending pending = net->pending[first];
+
+			net->pending[first] = net->pending[--net->answers];
+			trace_answer(trace, net->now_ns, pending.id, &pending.answer);
+			continue;
+		}
+		if (trace_wake_ns(trace) < next_ns)
+			next_ns = trace_wake_ns(trace);
+		cr_assert(next_ns != INT64_MAX, "nothing will ever happen:\n%s", net->text);
+		if (net->stop_at_ns != 0 && next_ns > start_ns + net->stop_at_ns) {
+			trace_stop(trace, TRACE_STOP_DEADLINE, 0);
+			break;
+		}
+		if (next_ns > net->now_ns)
+			net->now_ns = next_ns;
+		trace_tick(trace, net->now_ns);
+	}
+	net->took_ns = net->now_ns - start_ns;
+	cr_assert(!trace_next(trace, net->now_ns, &probe), "a probe after the end");
+	trace_free(trace);
+	cr_assert(net->ended);
+}
+
+/* The lines of a path whose routers all answer, from one hop to another. */
+static void routers(char *expected, unsigned from, unsigned to)
+{
+	for (unsigned hop = from; hop <= to; hop++)
+		sprintf(expected + strlen(expected), "%u router %u\n", hop, hop);
+}
+
+static void expect(struct net *net, const char *text)
+{
+	cr_assert_str_eq(net->text, text, "told:\n%sexpected:\n%s", net->text, text);
+}
+
+static void expect_within(const struct net *net, int64_t most_ms)
+{
+	cr_assert(net->took_ns <= most_ms * MS, "took %.1f ms of %.1f", (double)net->took_ns / 1e6,
+		  (double)most_ms);
+}
+
+static void expect_clean(struct net *net, unsigned length)
+{
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	routers(expected, 1, length - 1);
+	sprintf(expected + strlen(expected), "%u reached %u\n", length, length);
+	expect(net, expected);
+	cr_assert_eq(net->result.stop, TRACE_STOP_REACHED);
+	cr_assert_eq(net->result.hops, length);
+	cr_assert_eq(net->result.mtu_bytes, 1500);
+}
+
+Test(trace_engine, clean_paths_of_every_length)
+{
+	for (unsigned length = 1; length <= 30; length++) {
+		struct net *net = path(length);
+
+		run(net);
+		expect_clean(net, length);
+		expect_within(net, 12);
+		cr_assert_eq(net->result.back_hops, length);
+		/* The scout, each hop, full size; the window's last probe may go too far. */
+		cr_assert_leq(net->probes, length + 3);
+		cr_assert_leq(net->nodes[length].asked, 4,
+			      "the destination of %u was asked %u times", length,
+			      net->nodes[length].asked);
+		free(net);
+	}
+}
+
+Test(trace_engine, smaller_mtus_show_at_the_hop_that_runs_into_them)
+{
+	struct net *net = path(12);
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	net->nodes[4].mtu_bytes = 1400;
+	net->nodes[5].mtu_bytes = 1380;
+	net->nodes[9].mtu_bytes = 1300;
+	run(net);
+	routers(expected, 1, 4);
+	strcat(expected, "5 mtu 1400 from 4\n5 router 5\n6 mtu 1380 from 5\n");
+	routers(expected, 6, 9);
+	strcat(expected, "10 mtu 1300 from 9\n10 router 10\n11 router 11\n12 reached 12\n");
+	expect(net, expected);
+	expect_within(net, 15);
+	cr_assert_eq(net->result.mtu_bytes, 1300);
+	free(net);
+}
+
+Test(trace_engine, silent_hops_cost_one_short_wait)
+{
+	struct net *net = path(30);
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	for (unsigned hop = 5; hop <= 7; hop++)
+		net->nodes[hop].silent = true;
+	net->nodes[12].silent = net->nodes[20].silent = true;
+	net->nodes[10].mtu_bytes = 1400;
+	net->nodes[20].mtu_bytes = 1300; /* a router whose address nobody knows */
+	for (unsigned hop = 1; hop <= 30; hop++)
+		limit(&net->nodes[hop], 1000 * MS, 6);
+	run(net);
+	routers(expected, 1, 4);
+	strcat(expected, "5 silent 0\n6 silent 0\n7 silent 0\n");
+	routers(expected, 8, 10);
+	strcat(expected, "11 mtu 1400 from 10\n11 router 11\n12 silent 0\n");
+	routers(expected, 13, 19);
+	strcat(expected, "20 silent 0\n21 mtu 1300 from 20\n");
+	routers(expected, 21, 29);
+	strcat(expected, "30 reached 30\n");
+	expect(net, expected);
+	expect_within(net, 260);
+	free(net);
+}
+
+Test(trace_engine, routers_of_one_error_a_second_are_seen)
+{
+	for (unsigned narrow = 1; narrow <= 8; narrow++) {
+		struct net *net = path(9);
+		char expected[TEXT_BYTES] = "local 1500\n";
+
+		for (unsigned hop = 1; hop <= 9; hop++)
+			limit(&net->nodes[hop], 1000 * MS, 1);
+		net->nodes[narrow].mtu_bytes = 1400;
+		run(net);
+		routers(expected, 1, narrow);
+		sprintf(expected + strlen(expected), "%u mtu 1400 from %u\n", narrow + 1, narrow);
+		routers(expected, narrow + 1, 8);
+		strcat(expected, "9 reached 9\n");
+		expect(net, expected);
+		expect_within(net, 6000);
+		free(net);
+	}
+}
+
+Test(trace_engine, lossy_routers_are_asked_again)
+{
+	unsigned missed = 0;
+
+	for (unsigned seed = 1; seed <= 200; seed++) {
+		struct net *net = path(15);
+
+		net->seed = seed;
+		for (unsigned hop = 1; hop <= 15; hop++)
+			net->nodes[hop].loss_percent = 30;
+		net->nodes[6].mtu_bytes = 1400;
+		run(net);
+		missed += strstr(net->text, "silent") != NULL;
+		cr_assert(strstr(net->text, "7 mtu 1400 from 6\n"), "seed %u:\n%s", seed,
+			  net->text);
+		cr_assert(strstr(net->text, "hole") == NULL, "seed %u:\n%s", seed, net->text);
+		cr_assert_eq(net->result.stop, TRACE_STOP_REACHED, "seed %u", seed);
+		free(net);
+	}
+	/* 0.3 to the power of 16, a thousand times. */
+	cr_assert_eq(missed, 0, "%u of 200 traces lost a hop", missed);
+}
+
+Test(trace_engine, slow_paths_take_three_round_trips)
+{
+	struct net *net = path(20);
+
+	net->delay_ns = 200 * MS;
+	run(net);
+	expect_clean(net, 20);
+	expect_within(net, 3 * 20 * 200);
+	cr_assert_leq(net->probes, 24, "%u probes", net->probes);
+	free(net);
+
+	net = path(20);
+	net->delay_ns = 200 * MS;
+	net->nodes[7].mtu_bytes = 1400;
+	net->nodes[13].mtu_bytes = 1300;
+	run(net);
+	expect_within(net, 5 * 20 * 200);
+	cr_assert(strstr(net->text, "14 mtu 1300 from 13\n"));
+	free(net);
+}
+
+/* Within how long: a destination that is alone behind the hole and limits its errors is waited for.
+ */
+static void expect_hole(unsigned length, unsigned after, uint32_t mtu_bytes, double burst)
+{
+	struct net *net = path(length);
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	for (unsigned hop = 1; burst > 0 && hop <= length; hop++)
+		limit(&net->nodes[hop], 1000 * MS, burst);
+	net->nodes[after].mtu_bytes = mtu_bytes;
+	net->nodes[after].swallows = true;
+	run(net);
+	routers(expected, 1, after);
+	sprintf(expected + strlen(expected), "%u hole %u after %u\n", after + 1, mtu_bytes, after);
+	routers(expected, after + 1, length - 1);
+	sprintf(expected + strlen(expected), "%u reached %u\n", length, length);
+	expect(net, expected);
+	expect_within(net, burst > 0 && after == length - 1 ? 6000 : 5000);
+	cr_assert_eq(net->result.mtu_bytes, mtu_bytes);
+	free(net);
+}
+
+Test(trace_engine, black_holes_are_found_with_the_right_size)
+{
+	expect_hole(14, 9, 1400, 6);
+	expect_hole(10, 9, 1400, 6);
+	expect_hole(14, 9, 1387, 6);
+	expect_hole(14, 1, 1280, 6);
+	expect_hole(10, 9, 1499, 6);
+	expect_hole(10, 9, 1480, 0);
+	for (uint32_t mtu_bytes = 70; mtu_bytes < 1500; mtu_bytes += 77)
+		expect_hole(12, 5, mtu_bytes, 0);
+}
+
+Test(trace_engine, a_narrow_link_behind_a_black_hole)
+{
+	struct net *net = path(12);
+
+	net->nodes[4].mtu_bytes = 1400;
+	net->nodes[4].swallows = true;
+	net->nodes[8].mtu_bytes = 1300;
+	run(net);
+	cr_assert(strstr(net->text, "5 hole 1400 after 4\n"), "%s", net->text);
+	cr_assert(strstr(net->text, "9 mtu 1300 from 8\n"), "%s", net->text);
+	cr_assert_eq(net->result.stop, TRACE_STOP_REACHED);
+	free(net);
+}
+
+Test(trace_engine, two_black_holes)
+{
+	struct net *net = path(12);
+
+	net->nodes[4].mtu_bytes = 1400;
+	net->nodes[4].swallows = true;
+	net->nodes[8].mtu_bytes = 1300;
+	net->nodes[8].swallows = true;
+	run(net);
+	cr_assert(strstr(net->text, "5 hole 1400 after 4\n"), "%s", net->text);
+	cr_assert(strstr(net->text, "9 hole 1300 after 8\n"), "%s", net->text);
+	free(net);
+}
+
+Test(trace_engine, duplicates_and_reordering_change_nothing)
+{
+	for (unsigned seed = 1; seed <= 50; seed++) {
+		struct net *net = path(20);
+
+		net->seed = seed;
+		net->jitter_ns = 30 * MS;
+		for (unsigned hop = 1; hop <= 20; hop++)
+			net->nodes[hop].copies = 3;
+		run(net);
+		expect_clean(net, 20);
+		free(net);
+	}
+}
+
+Test(trace_engine, an_unreachable_ends_the_trace)
+{
+	for (unsigned at = 1; at <= 10; at++) {
+		struct net *net = path(12);
+		char expected[TEXT_BYTES] = "local 1500\n";
+
+		net->nodes[at].fate = REFUSER;
+		run(net);
+		routers(expected, 1, at - 1);
+		sprintf(expected + strlen(expected), "%u refused %u\n", at, at);
+		expect(net, expected);
+		cr_assert_eq(net->result.stop, TRACE_STOP_UNREACHABLE);
+		cr_assert(!net->result.has_hops);
+		expect_within(net, 50);
+		free(net);
+	}
+}
+
+Test(trace_engine, a_silent_destination_takes_three_tries_for_all)
+{
+	struct net *net = path(8);
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	net->nodes[8].mute = true;
+	net->nodes[3].mtu_bytes = 1400;
+	run(net);
+	routers(expected, 1, 3);
+	strcat(expected, "4 mtu 1400 from 3\n");
+	routers(expected, 4, 7);
+	for (unsigned hop = 8; hop <= 30; hop++)
+		sprintf(expected + strlen(expected), "%u silent 0\n", hop);
+	expect(net, expected);
+	cr_assert_eq(net->result.stop, TRACE_STOP_MAX_HOPS);
+	expect_within(net, 3700);
+	free(net);
+}
+
+Test(trace_engine, a_destination_of_one_error_a_second_that_was_just_asked)
+{
+	struct net *net = path(6);
+
+	limit(&net->nodes[6], 1000 * MS, 1);
+	net->nodes[6].tokens = -0.4;
+	net->nodes[6].filled_ns = net->now_ns;
+	run(net);
+	expect_clean(net, 6);
+	expect_within(net, 5000);
+	free(net);
+}
+
+Test(trace_engine, routers_that_spent_their_errors_on_an_earlier_trace)
+{
+	struct net *net = path(12);
+
+	for (unsigned hop = 1; hop <= 12; hop++) {
+		limit(&net->nodes[hop], 1000 * MS, 6);
+		net->nodes[hop].tokens = hop < 9 ? 0.05 : 4;
+		net->nodes[hop].filled_ns = net->now_ns;
+	}
+	run(net);
+	expect_clean(net, 12);
+	expect_within(net, 4000);
+	free(net);
+}
+
+Test(trace_engine, too_many_hops)
+{
+	struct net *net = path(12);
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	net->config.max_hops = 7;
+	run(net);
+	routers(expected, 1, 7);
+	expect(net, expected);
+	cr_assert_eq(net->result.stop, TRACE_STOP_MAX_HOPS);
+	free(net);
+
+	net = path(12);
+	net->config.max_hops = 0;
+	run(net);
+	expect(net, "local 1500\n");
+	cr_assert_eq(net->result.stop, TRACE_STOP_MAX_HOPS);
+	cr_assert_eq(net->probes, 0);
+	free(net);
+}
+
+Test(trace_engine, the_first_hops_can_be_left_out)
+{
+	struct net *net = path(9);
+
+	net->config.first_ttl = 6;
+	net->nodes[2].mtu_bytes = 1400;
+	run(net);
+	expect(net,
+	       "local 1500\n6 mtu 1400 from 2\n6 router 6\n7 router 7\n8 router 8\n9 reached 9\n");
+	free(net);
+}
+
+Test(trace_engine, a_deadline_tells_what_is_known)
+{
+	struct net *net = path(10);
+
+	net->config.deadline_ns = 500 * MS;
+	net->delay_ns = 100 * MS;
+	run(net);
+	cr_assert_eq(net->result.stop, TRACE_STOP_DEADLINE);
+	expect_within(net, 500);
+	cr_assert(strstr(net->text, "1 router 1\n"), "%s", net->text);
+	cr_assert(strstr(net->text, "10 ") == NULL);
+	free(net);
+
+	net = path(10);
+	net->stop_at_ns = 100 * MS;
+	net->nodes[3].silent = true;
+	run(net);
+	cr_assert(strstr(net->text, "3 silent 0\n4 router 4\n"), "%s", net->text);
+	free(net);
+}
+
+static void note_back(void *context, const struct trace_fact *fact)
+{
+	unsigned *back = context;
+
+	if (fact->kind == TRACE_FACT_HOP)
+		back[fact->hop->ttl] = fact->hop->back_hops;
+}
+
+Test(trace_engine, hops_back_come_from_the_answers_ttl)
+{
+	static const struct {
+		uint8_t ttl;
+		unsigned back;
+	} cases[] = {{64, 1}, {60, 5}, {1, 64}, {65, 64}, {128, 1}, {120, 9}, {129, 127}, {255, 1}};
+	struct net *net = path(9);
+	unsigned back[16] = {0};
+	struct trace_probe probe;
+
+	struct trace *trace = trace_new(&net->config, note_back, back, 0);
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		net->nodes[i + 1].reply_ttl = cases[i].ttl;
+	for (int64_t now_ns = 0; !trace_ended(trace); now_ns += MS) {
+		trace_tick(trace, now_ns);
+		while (trace_next(trace, now_ns, &probe))
+			carry(net, &probe);
+		while (net->answers > 0) {
+			net->answers--;
+			trace_answer(trace, now_ns, net->pending[net->answers].id,
+				     &net->pending[net->answers].answer);
+		}
+	}
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		cr_assert_eq(back[i + 1], cases[i].back, "TTL %u: %u", cases[i].ttl, back[i + 1]);
+	trace_free(trace);
+	free(net);
+}
+
+Test(trace_engine, quoted_ttls_are_a_hint_not_a_truth)
+{
+	static const uint8_t wrong[] = {1, 2, 7, 25, 30};
+
+	for (unsigned i = 0; i < sizeof wrong; i++) {
+		struct net *net = path(12);
+		char expected[TEXT_BYTES] = "local 1500\n";
+
+		net->wrong_quote = wrong[i];
+		net->nodes[6].mtu_bytes = 1400;
+		run(net);
+		routers(expected, 1, 6);
+		strcat(expected, "7 mtu 1400 from 6\n");
+		routers(expected, 7, 11);
+		strcat(expected, "12 reached 12\n");
+		expect(net, expected);
+		free(net);
+	}
+}
+
+Test(trace_engine, without_quoted_ttls_steps_are_found_by_halving)
+{
+	for (unsigned at = 1; at <= 11; at++) {
+		struct net *net = path(12);
+		char line[64];
+
+		net->no_quote = true;
+		net->nodes[at].mtu_bytes = 1400;
+		net->nodes[at].other_address = true;
+		run(net);
+		snprintf(line, sizeof line, "%u mtu 1400 from %u\n%u r", at + 1, at, at + 1);
+		cr_assert(strstr(net->text, line), "step at %u:\n%s", at, net->text);
+		cr_assert(strstr(net->text, "hole") == NULL, "%s", net->text);
+		free(net);
+	}
+}
+
+Test(trace_engine, impossible_mtus_are_not_believed)
+{
+	struct net *net = path(6);
+
+	net->nodes[3].mtu_bytes = 1400;
+	net->nodes[3].pretends = 9000;
+	run(net);
+	cr_assert_eq(net->result.stop, TRACE_STOP_REACHED);
+	cr_assert_eq(net->result.mtu_bytes, 1400);
+	free(net);
+}
+
+Test(trace_engine, exact_tries_are_exact)
+{
+	struct net *net = path(6);
+
+	net->config.tries = 2;
+	net->config.tries_exact = true;
+	net->nodes[3].mute = true;
+	run(net);
+	cr_assert(strstr(net->text, "3 silent 0\n"));
+	cr_assert_leq(net->nodes[3].asked, 2);
+	free(net);
+}
+
+Test(trace_engine, probes_leave_in_small_bursts)
+{
+	struct net *net = path(60);
+
+	net->config.max_hops = 64;
+	run(net);
+	cr_assert_leq(net->biggest_burst, 16);
+	cr_assert_eq(net->result.hops, 60);
+	free(net);
+}
+
+Test(trace_engine, a_first_link_that_refuses_the_size)
+{
+	struct net *net = path(4);
+
+	net->config.local_mtu_bytes = 1000;
+	net->config.wanted_bytes = 1000;
+	struct trace_config config = net->config;
+	config.local_mtu_bytes = 9000;
+	config.wanted_bytes = 1400; /* the route said more than the link takes */
+	struct trace *trace = trace_new(&config, write_down, net, net->now_ns);
+	struct trace_probe probe;
+
+	for (unsigned round = 0; !trace_ended(trace) && round < 1000; round++) {
+		while (trace_next(trace, net->now_ns, &probe))
+			carry(net, &probe);
+		while (net->answers > 0) {
+			net->answers--;
+			trace_answer(trace, net->now_ns, net->pending[net->answers].id,
+				     &net->pending[net->answers].answer);
+		}
+		net->now_ns += MS;
+		trace_tick(trace, net->now_ns);
+	}
+	cr_assert_eq(net->result.stop, TRACE_STOP_REACHED);
+	cr_assert_leq(net->result.mtu_bytes, 1000);
+	trace_free(trace);
+	free(net);
+}
+
+Test(trace_engine, a_transport_that_fails_ends_it_and_one_that_is_busy_does_not)
+{
+	struct net *net = path(4);
+	struct trace *trace = trace_new(&net->config, write_down, net, 0);
+	struct trace_answer busy = {.kind = TRACE_ANSWER_BUSY};
+	struct trace_answer failed = {.kind = TRACE_ANSWER_FAILED, .error = ENETUNREACH};
+	struct trace_probe probe;
+
+	cr_assert(trace_next(trace, 0, &probe));
+	for (int i = 0; i < 20; i++) {
+		trace_answer(trace, i * 10 * MS, probe.id, &busy);
+		trace_tick(trace, i * 10 * MS + 5 * MS);
+		cr_assert(trace_next(trace, i * 10 * MS + 5 * MS, &probe));
+	}
+	cr_assert(!trace_ended(trace));
+	trace_answer(trace, 500 * MS, probe.id, &failed);
+	cr_assert(net->ended);
+	cr_assert_eq(net->result.stop, TRACE_STOP_ERROR);
+	cr_assert_eq(net->result.error, ENETUNREACH);
+	trace_free(trace);
+	free(net);
+}
+
+Test(trace_engine, random_paths_always_end)
+{
+	for (unsigned seed = 1; seed <= 400; seed++) {
+		struct net *net = path(1);
+
+		net->seed = seed;
+		net->nodes[1].fate = ROUTER;
+		net->length = 1 + dice(net) % 40;
+		for (unsigned hop = 1; hop <= net->length; hop++) {
+			struct node *node = &net->nodes[hop];
+
+			node->silent = dice(net) % 6 == 0;
+			node->mute = dice(net) % 12 == 0;
+			node->loss_percent = dice(net) % 5 == 0 ? (int)(dice(net) % 90) : 0;
+			if (dice(net) % 8 == 0)
+				node->mtu_bytes = 60 + dice(net) % 1500;
+			node->swallows = dice(net) % 3 == 0;
+			if (dice(net) % 10 == 0)
+				node->pretends = dice(net) % 3000;
+			if (dice(net) % 3 == 0)
+				limit(node, 1000 * MS, 1 + dice(net) % 6);
+			node->copies = (int)(dice(net) % 3);
+		}
+		net->nodes[net->length].fate = dice(net) % 3 ? DESTINATION : REFUSER;
+		net->jitter_ns = (int64_t)(dice(net) % 100) * MS;
+		net->wrong_quote = dice(net) % 10 == 0 ? (uint8_t)(dice(net) % 40) : 0;
+		net->no_quote = dice(net) % 10 == 0;
+		run(net);
+		cr_assert_leq(net->took_ns, 120000 * MS, "seed %u took %.1f s", seed,
+			      (double)net->took_ns / 1e9);
+		free(net);
+	}
+}
