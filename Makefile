@@ -133,6 +133,8 @@ $(OBJ)/libfrontend.a: $(call objects,$(FRONTEND_C))
 	$(archive)
 $(OBJ)/libsupport.a: $(call objects,$(SUPPORT_C))
 	$(archive)
+$(OBJ)/libsimnet.a: $(call objects,$(filter-out %_main.c,$(SIMNET_C)))
+	$(archive)
 $(PRIV)/libpolicy.a: $(POLICY_C:%.c=$(PRIV)/%.o) $(COMMON_C:%.c=$(PRIV)/%.o)
 	$(archive)
 
@@ -162,7 +164,7 @@ $(LINKS:%=$(BUILD)/%): | $(BUILD)/postern
 	@ln -sf postern $@
 $(BUILD)/simnet: $(call objects,$(SIMNET_C)) $(OBJ)/libcommon.a
 	$(link)
-$(UNIT): $(call objects,$(UNIT_C)) $(OBJ)/libsupport.a $(LIBRARIES)
+$(UNIT): $(call objects,$(UNIT_C)) $(OBJ)/libsupport.a $(LIBRARIES) $(OBJ)/libsimnet.a
 	$(link) -lcriterion -lcap-ng
 $(TOOLS): $(BUILD)/%: $(OBJ)/%.o $(OBJ)/libsupport.a $(LIBRARIES)
 	$(link) -lcap-ng

@@ -14,12 +14,17 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	FRAME_BYTES = 66 * 1024, /* the largest packet that a veth carries, and its header */
 	BUFFER_BYTES = 64 * 1024 * 1024,
+	CONTROL_BYTES =
+		CMSG_SPACE(sizeof(struct tpacket_auxdata)) + CMSG_SPACE(sizeof(struct timespec)),
 };
+
+static const int64_t MAX_AGE_NS = 1000000000;
 
 struct link {
 	int receiver;
@@ -28,7 +33,7 @@ struct link {
 	uint8_t mac[MAC_BYTES];
 	struct mmsghdr messages[LINK_BATCH];
 	struct iovec parts[LINK_BATCH];
-	uint8_t control[LINK_BATCH][CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+	uint8_t control[LINK_BATCH][CONTROL_BYTES];
 	uint8_t (*frames)[FRAME_BYTES];
 };
 
@@ -89,6 +94,7 @@ static int open_receiver(const char *interface, int ifindex)
 		return -1;
 	}
 	set_option(descriptor, SOL_PACKET, PACKET_AUXDATA, 1);
+	set_option(descriptor, SOL_SOCKET, SO_TIMESTAMPNS, 1);
 	enlarge_buffer(descriptor, SO_RCVBUFFORCE, SO_RCVBUF);
 	return descriptor;
 }
@@ -177,21 +183,45 @@ const uint8_t *link_mac(const struct link *link)
 	return link->mac;
 }
 
-static bool checksum_pending(struct msghdr *header)
+static int64_t clock_ns(clockid_t clock)
 {
-	for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item; item = CMSG_NXTHDR(header, item)) {
-		struct tpacket_auxdata data;
+	struct timespec now;
 
-		if (item->cmsg_level != SOL_PACKET || item->cmsg_type != PACKET_AUXDATA)
-			continue;
-		memcpy(&data, CMSG_DATA(item), sizeof(data));
-		return data.tp_status & TP_STATUS_CSUMNOTREADY;
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* `to_monotonic_ns` takes the kernel's wall-clock time of arrival to CLOCK_MONOTONIC. Without one,
+ * the time is now. */
+static void read_control(struct msghdr *header, struct link_frame *frame, int64_t now_ns,
+			 int64_t to_monotonic_ns)
+{
+	frame->checksum_pending = false;
+	frame->came_ns = (uint64_t)now_ns;
+	for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item; item = CMSG_NXTHDR(header, item)) {
+		if (item->cmsg_level == SOL_PACKET && item->cmsg_type == PACKET_AUXDATA) {
+			struct tpacket_auxdata data;
+
+			memcpy(&data, CMSG_DATA(item), sizeof(data));
+			frame->checksum_pending = data.tp_status & TP_STATUS_CSUMNOTREADY;
+		} else if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_TIMESTAMPNS) {
+			struct timespec came;
+			int64_t came_ns;
+
+			memcpy(&came, CMSG_DATA(item), sizeof(came));
+			came_ns =
+				(int64_t)came.tv_sec * 1000000000 + came.tv_nsec + to_monotonic_ns;
+			/* a step of the wall clock in between must not count */
+			if (came_ns <= now_ns && came_ns > now_ns - MAX_AGE_NS)
+				frame->came_ns = (uint64_t)came_ns;
+		}
 	}
-	return false;
 }
 
 size_t link_receive(struct link *link, struct link_frame frames[LINK_BATCH])
 {
+	int64_t now_ns;
+	int64_t to_monotonic_ns;
 	int count;
 
 	for (size_t i = 0; i < LINK_BATCH; i++) {
@@ -204,10 +234,12 @@ size_t link_receive(struct link *link, struct link_frame frames[LINK_BATCH])
 		};
 	}
 	count = recvmmsg(link->receiver, link->messages, LINK_BATCH, MSG_DONTWAIT, NULL);
+	now_ns = clock_ns(CLOCK_MONOTONIC);
+	to_monotonic_ns = now_ns - clock_ns(CLOCK_REALTIME);
 	for (int i = 0; i < count; i++) {
 		frames[i].bytes = link->frames[i];
 		frames[i].length = link->messages[i].msg_len;
-		frames[i].checksum_pending = checksum_pending(&link->messages[i].msg_hdr);
+		read_control(&link->messages[i].msg_hdr, &frames[i], now_ns, to_monotonic_ns);
 	}
 	return count > 0 ? (size_t)count : 0;
 }

@@ -19,6 +19,7 @@ enum {
 struct link_frame {
 	const uint8_t *bytes;
 	size_t length;
+	uint64_t came_ns;      /* CLOCK_MONOTONIC, as the kernel saw it arrive */
 	bool checksum_pending; /* the sender left the transport checksum to its network card */
 };
 

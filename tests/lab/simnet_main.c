@@ -122,5 +122,5 @@ int main(int argc, char **argv)
 	}
 	if (!load(argv[optind], &net))
 		return 1;
-	return arguments.check ? 0 : serve(&net, argv[optind + 1], &arguments.loop);
+	return arguments.check ? 0 : serve_net(&net, argv[optind + 1], &arguments.loop);
 }

@@ -30,7 +30,7 @@ bool path_rate_allows(struct net_rate *rate, uint64_t now_ns)
 		return true;
 	if (rate->filled_ns == 0)
 		rate->tokens = rate->burst;
-	else
+	else if (now_ns > rate->filled_ns) /* packets from two processors may swap places */
 		rate->tokens += (double)(now_ns - rate->filled_ns) / 1e9 * rate->per_second;
 	if (rate->tokens > rate->burst)
 		rate->tokens = rate->burst;

@@ -56,7 +56,7 @@ struct world {
 	struct net *net;
 	struct link *link;
 	struct queue *queue;
-	uint64_t now_ns; /* when the batch was read */
+	uint64_t now_ns; /* when the packet came that is being dealt with */
 	uint8_t peer_mac[MAC_BYTES];
 	uint64_t counters[COUNTERS];
 };
@@ -226,6 +226,7 @@ static void take_frame(struct world *world, const struct link_frame *frame)
 	if (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6)
 		return;
 	world->counters[COUNT_FRAMES]++;
+	world->now_ns = frame->came_ns;
 	if (!packet_read(frame->bytes + ETHERNET_BYTES, frame->length - ETHERNET_BYTES, &view)) {
 		world->counters[COUNT_MALFORMED]++;
 		return;
@@ -264,7 +265,6 @@ static void run(struct world *world, struct loop *loop)
 
 		do {
 			count = link_receive(world->link, frames);
-			world->now_ns = loop_now_ns();
 			for (size_t i = 0; i < count; i++)
 				take_frame(world, &frames[i]);
 			send_due(world);
@@ -280,7 +280,7 @@ static void print_counters(struct world *world)
 	fflush(stdout);
 }
 
-int serve(struct net *net, const char *interface, const struct loop_options *options)
+int serve_net(struct net *net, const char *interface, const struct loop_options *options)
 {
 	struct world world = {.net = net, .link = link_open(interface)};
 	struct loop *loop;

@@ -8,6 +8,6 @@
 #include "tests/lab/simnet_net.h"
 
 /* Serves until it is time to end. Returns the exit status. */
-int serve(struct net *net, const char *interface, const struct loop_options *options);
+int serve_net(struct net *net, const char *interface, const struct loop_options *options);
 
 #endif

@@ -30,10 +30,7 @@ static void take(struct wire_state *state, size_t from)
 	size_t count;
 
 	do {
-		uint64_t now_ns;
-
 		count = link_receive(state->links[from], frames);
-		now_ns = loop_now_ns();
 		for (size_t i = 0; i < count; i++) {
 			struct queued_frame *frame;
 
@@ -47,7 +44,7 @@ static void take(struct wire_state *state, size_t from)
 				continue;
 			}
 			memcpy(frame->bytes, frames[i].bytes, frames[i].length);
-			queue_push(queue, frame, now_ns + state->wire->delay_ns);
+			queue_push(queue, frame, frames[i].came_ns + state->wire->delay_ns);
 		}
 	} while (count == LINK_BATCH);
 }
