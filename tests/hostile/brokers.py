@@ -1,0 +1,174 @@
+"""Runs the broker by hand, the way anybody could, and speaks the channel's records (common/record.h)
+without help from the front end. For the tests in this directory, inside the lab."""
+import ctypes
+import ipaddress
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lab'))
+import lab  # noqa: E402
+
+BROKER = lab.build('postern-broker')
+FRONT_END = lab.build('mtr-packet')
+
+HELLO, PROBE, CANCEL, EVENT, EVENT_EXT = 1, 2, 3, 4, 5
+REPLY, ICMP_ERROR, FAILED, BUSY = 1, 2, 3, 4
+DONT_FRAGMENT, MARK, FLOW = 1, 2, 4
+ICMP, TCP, UDP, SCTP = 1, 6, 17, 132
+
+USAGE, VIOLATION, SYSTEM, NO_PERMISSION = 64, 65, 71, 77
+
+_PROBE = struct.Struct('=BBBBBBHIHHHHIII16s16s')
+_EVENT = struct.Struct('=BBBBIqq16sIIiBBBBH6x')
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def probe(kind=PROBE, family=4, protocol=ICMP, ttl=64, tos=0, payload_byte=0, flags=0, cookie=0,
+          size=64, port=0, source_port=0, reserved=0, ifindex=0, mark=0, flow=0,
+          to='127.0.0.1', source='127.0.0.1'):
+    """A request; addresses as text or as bytes."""
+    return _PROBE.pack(kind, family, protocol, ttl, tos, payload_byte, flags, cookie, size, port,
+                       source_port, reserved, ifindex, mark, flow, _address(to), _address(source))
+
+
+def cancel(cookie, reserved=b'\0\0\0', kind=CANCEL):
+    return struct.pack('=B3sI', kind, reserved, cookie)
+
+
+def _address(address):
+    if isinstance(address, str):
+        return ipaddress.ip_address(address).packed
+    return address
+
+
+class Event:
+    def __init__(self, raw):
+        (self.kind, self.what, self.type, self.code, self.cookie, self.sent_ns, self.received_ns,
+         self.responder, _, self.mtu, self.error, _, _, _, _, _) = _EVENT.unpack(raw[:64])
+
+    def __repr__(self):
+        return 'Event(what=%d type=%d code=%d cookie=%#x error=%d)' % (
+            self.what, self.type, self.code, self.cookie, self.error)
+
+
+class Broker:
+    """A running broker. Its stderr is collected; stop() returns (exit status or -signal, text)."""
+
+    def __init__(self, program=None, stdin=None, stderr=None, arguments=(), stdout=None, **popen):
+        self.channel = None
+        theirs = None
+        if stdin is None:
+            self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stdin = theirs
+        self.errors, writer = os.pipe()
+        self.process = subprocess.Popen(
+            [program or BROKER, *arguments], stdin=stdin, stdout=stdout or subprocess.DEVNULL,
+            stderr=writer if stderr is None else stderr, **popen)
+        os.close(writer)
+        if theirs is not None:
+            theirs.close()
+
+    def receive(self, timeout=5):
+        """One message, or b'' at the end; None if nothing comes."""
+        if not select.select([self.channel], [], [], timeout)[0]:
+            return None
+        try:
+            return self.channel.recv(65536)
+        except ConnectionResetError:
+            return b''
+
+    def hello(self, timeout=10):
+        return self.receive(timeout)
+
+    def events(self, count=1, timeout=5):
+        found = []
+        while len(found) < count:
+            message = self.receive(timeout)
+            if not message:
+                break
+            size = 576 if message[0] == EVENT_EXT else 64
+            found += [Event(message[at:at + size]) for at in range(0, len(message), size)]
+        return found
+
+    def send(self, data, descriptors=()):
+        control = []
+        if descriptors:
+            packed = struct.pack('%di' % len(descriptors), *descriptors)
+            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)]
+        return self.channel.sendmsg([data], control)
+
+    def close(self):
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+
+    def wait(self, timeout=10):
+        """Exit status (negative: a signal) and what it wrote to stderr. Kills what hangs."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            status = None
+        text = b''
+        while select.select([self.errors], [], [], 0)[0]:
+            piece = os.read(self.errors, 4096)
+            if not piece:
+                break
+            text += piece
+        os.close(self.errors)
+        self.close()
+        return status, text.decode(errors='replace')
+
+    def stop(self, timeout=10):
+        self.close()
+        return self.wait(timeout)
+
+
+class Wire:
+    """Every IP packet that crosses any interface of the namespace, from creation on."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self.socket.setblocking(False)
+
+    def packets(self, settle_s=0.1):
+        """What came since the last call, link-layer header removed; no ARP, no multicast listener
+        reports of the kernel's."""
+        time.sleep(settle_s)
+        found = []
+        while True:
+            try:
+                frame = self.socket.recv(65536)
+            except BlockingIOError:
+                return found
+            if frame[12:14] == b'\x08\x00' or frame[12:14] == b'\x86\xdd' and frame[20] != 0:
+                found.append(frame[14:])
+
+    def close(self):
+        self.socket.close()
+
+
+def status_of(pid):
+    """/proc/PID/status as a dictionary of texts."""
+    with open('/proc/%d/status' % pid, encoding='ascii', errors='replace') as file:
+        return {name: value.strip() for name, _, value in
+                (line.partition(':') for line in file)}
+
+
+def descriptors_of(pid):
+    directory = '/proc/%d/fd' % pid
+    return {int(name): os.readlink(os.path.join(directory, name))
+            for name in os.listdir(directory)}
+
+
+def execute_without_arguments(path):
+    """execve(2) with argc 0, in the child of subprocess."""
+    _libc.execve(path.encode(), (ctypes.c_char_p * 1)(None), (ctypes.c_char_p * 1)(None))
+    os._exit(126)
