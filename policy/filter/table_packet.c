@@ -7,6 +7,7 @@
  * Descriptors are not named: the process has no other than the standard three, its channel and its
  * route socket, and it cannot get any.
  */
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "policy/filter/table.h"
@@ -37,7 +38,11 @@ static const struct entry entries[] = {
 
 	ALLOW(fstat, "stdio looks at what it writes to"),
 	ALLOW(newfstatat, "the same, as newer C libraries call it: opens nothing"),
-	ALLOW(fcntl, "non-blocking mode"),
+	ALLOW(lseek, "stdio, on what is a file"),
+	ALLOW(fcntl, "non-blocking mode; no owner, whom signals would reach", IS(1, F_SETFL)),
+	ALLOW(fcntl, "the same", IS(1, F_GETFL)),
+	ALLOW(fcntl, "is it open", IS(1, F_GETFD)),
+	ALLOW(fcntl, "close it in children", IS(1, F_SETFD)),
 	ALLOW(close, "what is no longer needed"),
 	ALLOW(shutdown, "the channel"),
 	ALLOW(getsockopt, "the error of a socket"),

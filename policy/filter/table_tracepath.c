@@ -12,7 +12,6 @@ static const struct entry entries[] = {
 	ALLOW(ioctl, "how wide the terminal is", IS(1, TIOCGWINSZ)),
 	ALLOW(kill, "ends the helper that looks up names", IS(1, SIGTERM)),
 	ALLOW(kill, "ends the helper that looks up names", IS(1, SIGKILL)),
-	ALLOW(lseek, "stdio, when it ends, on a stdin that is a file"),
 };
 
 const struct table table_tracepath = {
