@@ -7,6 +7,7 @@
  * Descriptors are not named: the process has no other than the standard three, its channel and its
  * route socket, and it cannot get any.
  */
+#include <asm/ioctls.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -39,6 +40,7 @@ static const struct entry entries[] = {
 	ALLOW(fstat, "stdio looks at what it writes to"),
 	ALLOW(newfstatat, "the same, as newer C libraries call it: opens nothing"),
 	ALLOW(lseek, "stdio, on what is a file"),
+	ALLOW(ioctl, "stdio asks whether it writes to a terminal", IS(1, TCGETS)),
 	ALLOW(fcntl, "non-blocking mode; no owner, whom signals would reach", IS(1, F_SETFL)),
 	ALLOW(fcntl, "the same", IS(1, F_GETFL)),
 	ALLOW(fcntl, "is it open", IS(1, F_GETFD)),

@@ -53,7 +53,6 @@ static const struct entry entries[] = {
 	ALLOW(mmap, "memory, and modules, which are code"),
 	ALLOW(mprotect, "modules, once loaded"),
 	ALLOW(ioctl, "how much there is to read", IS(1, FIONREAD)),
-	ALLOW(ioctl, "stdio asks whether it is a terminal", IS(1, TCGETS)),
 	ALLOW(dup, "stdio of modules"),
 	ALLOW(fcntl, "stdio of modules", IS(1, F_DUPFD_CLOEXEC)),
 	ALLOW(pipe2, "waking threads"),

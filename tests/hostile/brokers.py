@@ -130,6 +130,14 @@ class Broker:
         return self.wait(timeout)
 
 
+def is_of_a_program(ethertype, packet):
+    """Not ARP, not multicast listener reports (whose hop-by-hop header is an IPv6 packet's first), and
+    not the host unreachable that follows three seconds after a neighbour was asked for in vain."""
+    if ethertype == b'\x08\x00':
+        return not (packet[0] == 0x45 and packet[9] == ICMP and packet[20:22] == b'\3\1')
+    return ethertype == b'\x86\xdd' and packet[6] != 0
+
+
 class Wire:
     """Every IP packet that crosses any interface of the namespace, from creation on."""
 
@@ -139,8 +147,8 @@ class Wire:
         self.socket.setblocking(False)
 
     def packets(self, settle_s=0.1):
-        """What came since the last call, link-layer header removed; no ARP, no multicast listener
-        reports of the kernel's."""
+        """What came since the last call, link-layer header removed, but for what the kernel says
+        of its own accord."""
         time.sleep(settle_s)
         found = []
         while True:
@@ -148,7 +156,7 @@ class Wire:
                 frame = self.socket.recv(65536)
             except BlockingIOError:
                 return found
-            if frame[12:14] == b'\x08\x00' or frame[12:14] == b'\x86\xdd' and frame[20] != 0:
+            if is_of_a_program(frame[12:14], frame[14:]):
                 found.append(frame[14:])
 
     def close(self):

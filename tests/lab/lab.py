@@ -256,9 +256,10 @@ def _ethtool(device, command, value):
 
 
 def honest_checksums(device):
-    """Lets the kernel calculate checksums and segments itself, so that captures and simnet see
-    what a real wire would carry."""
-    for command in (0x17, 0x1f, 0x25, 0x2c):  # transmit checksum, TSO, GSO... and GRO off
+    """Lets the kernel make and check all checksums and segments itself, so that captures and
+    simnet see what a real wire would carry, and a wrong checksum is found."""
+    # receive checksum (a veth declares what it gets right, unseen), transmit checksum, TSO, GSO, GRO
+    for command in (0x15, 0x17, 0x1f, 0x24, 0x2c):
         try:
             _ethtool(device, command, 0)
         except OSError:
@@ -507,8 +508,10 @@ def _start_simnet(arguments, ns):
     return process
 
 
-def _wire_up(near, far, near_device=DEVICE, far_device="eth0", mtu=1500):
-    return (f"link add {near_device} netns {near} mtu {mtu} type veth "
+def _wire_up(near, far, far_device="eth0", mtu=1500, address=None):
+    """The batch line for a veth between eth0 in `near` and far_device in `far`."""
+    own = f"address {address} " if address else ""
+    return (f"link add {DEVICE} netns {near} {own}mtu {mtu} type veth "
             f"peer name {far_device} netns {far} mtu {mtu}\n")
 
 
@@ -560,13 +563,20 @@ def wire_host(delay_ms, loss_percent=0, seed=1):
     inside_all([(HOST, _write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
                 ("peer", _write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
                 ("wire", _write_sysctls, (quiet,))])
+    near, far = "02:00:00:00:00:01", "02:00:00:00:00:02"
     _command(["ip", "-batch", "-"],
-             _wire_up(HOST, "wire", far_device="near") + _wire_up("peer", "wire",
-                                                                  far_device="far"))
-    _ip_batches({"wire": ["link set near up", "link set far up"], HOST: _host_addresses(),
+             _wire_up(HOST, "wire", far_device="near", address=near) +
+             _wire_up("peer", "wire", far_device="far", address=far))
+    # known neighbours: the first probe takes no longer than the others, and survives a loss of ARP
+    host_knows = [f"neigh add {gateway} lladdr {far} nud permanent dev {DEVICE}"
+                  for gateway in (GATEWAY4, GATEWAY6)]
+    peer_knows = [f"neigh add {source} lladdr {near} nud permanent dev {DEVICE}"
+                  for source in (SOURCE4, SOURCE6, SECOND4, SECOND6)]
+    _ip_batches({"wire": ["link set near up", "link set far up"],
+                 HOST: _host_addresses() + host_knows,
                  "peer": ["link set lo up", f"link set {DEVICE} up",
                           f"addr add {GATEWAY4}/24 dev {DEVICE}",
-                          f"addr add {GATEWAY6}/64 dev {DEVICE} nodad"]})
+                          f"addr add {GATEWAY6}/64 dev {DEVICE} nodad"] + peer_knows})
     inside_all([(HOST, honest_checksums, (DEVICE,)), ("peer", honest_checksums, (DEVICE,))])
     network = WireHost(_start_simnet(["--wire", "near", "far", "--delay", f"{delay_ms}ms",
                                       "--loss", str(loss_percent), "--seed", str(seed)], "wire"))
@@ -660,7 +670,8 @@ class Capture:
             argv += ["-e", name]
         if display_filter:
             argv += ["-Y", display_filter]
-        done = run(argv, ns=None, timeout=120)
+        # a home of its own: no one's preferences may change what it says
+        done = run(argv, ns=None, timeout=120, env={"HOME": _scratch, "XDG_CONFIG_HOME": _scratch})
         if done.returncode != 0:
             raise LabError(f"tshark: {done.stderr.strip()}")
         return [dict(zip(names, line.split("\t"))) for line in done.stdout.splitlines()]
