@@ -150,6 +150,7 @@ struct trace_config {
 	int64_t deadline_ns;      /* of the whole trace from its first call; 0: none */
 	uint32_t wanted_bytes;    /* first packet size */
 	uint32_t local_mtu_bytes; /* what the first link carries */
+	int64_t local_ns;         /* how long it took to find that out */
 	uint32_t most_bytes;      /* largest packet that can be asked for at all */
 	uint32_t small_bytes;     /* size of probes that shall pass everywhere */
 	bool scout_tells;         /* answers of the destination quote the probe's TTL */

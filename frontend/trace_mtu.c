@@ -131,6 +131,7 @@ void mtu_local(struct trace *trace, uint32_t mtu_bytes)
 		return;
 	step->ttl = trace->config.first_ttl;
 	step->local = true;
+	step->rtt_ns = trace->config.local_ns;
 	if (trace->mtu_phase != MTU_IDLE)
 		ask_full(trace);
 }

@@ -1,0 +1,178 @@
+/*
+ * A trace as iputils' tracepath prints it, to the character: who reads its lines by program reads
+ * ours unchanged. Pure functions, in tracepath's prober.
+ */
+#include <arpa/inet.h>
+#include <netinet/ip_icmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/trace_view.h"
+
+enum {
+	PRINT_BYTES = 1024,
+	HOST_COLUMN = 52,
+	NS_PER_US = 1000,
+	US_PER_MS = 1000,
+};
+
+void view_print(struct trace_page *page, const char *format, ...)
+{
+	char *room = output_room(page->output, PRINT_BYTES);
+	va_list arguments;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf(room, PRINT_BYTES, format, arguments);
+	va_end(arguments);
+	if (length < 0)
+		abort();
+	output_added(page->output, length < PRINT_BYTES ? (size_t)length : PRINT_BYTES - 1);
+}
+
+const char *view_address(uint8_t family, const uint8_t address[16], uint32_t scope,
+			 char text[VIEW_ADDRESS_BYTES])
+{
+	size_t length;
+
+	text[0] = '\0';
+	inet_ntop(family == 4 ? AF_INET : AF_INET6, address, text, VIEW_ADDRESS_BYTES);
+	length = strlen(text);
+	if (scope != 0)
+		snprintf(text + length, VIEW_ADDRESS_BYTES - length, "%%%u", scope);
+	return text;
+}
+
+static void print_column(struct trace_page *page, const char *text)
+{
+	int length = (int)strlen(text);
+	int blanks = length < HOST_COLUMN ? HOST_COLUMN - length : 1;
+
+	view_print(page, "%s%*s", text, blanks, "");
+}
+
+static void print_host(struct trace_page *page, const uint8_t address[16], uint32_t scope,
+		       const char *name)
+{
+	char text[VIEW_ADDRESS_BYTES];
+	char both[PRINT_BYTES / 2];
+
+	view_address(page->family, address, scope, text);
+	if (page->both) {
+		snprintf(both, sizeof both, "%s (%s)", name ? name : text, text);
+		print_column(page, both);
+	} else {
+		print_column(page, name ? name : text);
+	}
+}
+
+static void print_time(struct trace_page *page, int64_t time_ns)
+{
+	long long us = time_ns / NS_PER_US;
+
+	view_print(page, "%3lld.%03lldms ", us / US_PER_MS, us % US_PER_MS);
+}
+
+/* iputils prints what Linux makes of an ICMP error. For IPv4 that has no word for prohibited: the
+ * codes 9, 10 and 13 are a network or host that cannot be reached (RFC 1812, 5.2.7.1). */
+static const char *mark(const struct trace_page *page, const struct trace_hop *hop)
+{
+	switch (hop->refusal) {
+	case TRACE_REFUSED_NETWORK:
+		return "!N";
+	case TRACE_REFUSED_PROTOCOL:
+		return "!P";
+	case TRACE_REFUSED_PROHIBITED:
+		if (page->family == 6)
+			return "!A";
+		return hop->icmp_code == ICMP_NET_ANO ? "!N" : "!H";
+	case TRACE_REFUSED_HOST:
+	case TRACE_REFUSED_NOT:
+		break;
+	}
+	return "!H";
+}
+
+static void print_step(struct trace_page *page, const struct trace_step *step, const char *name)
+{
+	if (step->local) {
+		view_print(page, "%2d?: %-32s ", step->ttl, "[LOCALHOST]");
+		/* iputils knows a time for IPv6 alone, and who compares sees a column more. */
+		if (page->family == 6)
+			print_time(page, step->rtt_ns);
+		view_print(page, "pmtu %u\n", step->mtu_bytes);
+		return;
+	}
+	view_print(page, step->black_hole ? "%2d?: " : "%2d:  ", step->ttl);
+	if (step->has_address)
+		print_host(page, step->address, step->scope, name);
+	else
+		print_column(page, "[UNKNOWN]");
+	if (!step->black_hole)
+		print_time(page, step->rtt_ns);
+	view_print(page, "pmtu %u", step->mtu_bytes);
+	if (step->black_hole)
+		view_print(page, " (black hole after hop %u)", step->after_hop);
+	view_print(page, "\n");
+}
+
+static void print_hop(struct trace_page *page, const struct trace_hop *hop, const char *name)
+{
+	if (hop->outcome == TRACE_SILENT) {
+		view_print(page, "%2d:  no reply\n", hop->ttl);
+		return;
+	}
+	if (hop->data) {
+		view_print(page, "%2d?: reply received 8)\n", hop->ttl);
+		return;
+	}
+	view_print(page, "%2d:  ", hop->ttl);
+	print_host(page, hop->address, hop->scope, name);
+	print_time(page, hop->rtt_ns[0]);
+	if (hop->outcome == TRACE_REACHED)
+		view_print(page, "reached");
+	else if (hop->outcome == TRACE_UNREACHABLE)
+		view_print(page, "%s", mark(page, hop));
+	else if (hop->has_back && hop->back_hops != hop->ttl)
+		view_print(page, "asymm %2u ", hop->back_hops);
+	view_print(page, "\n");
+}
+
+static void print_end(struct trace_page *page, const struct trace_result *result)
+{
+	if (result->stop == TRACE_STOP_MAX_HOPS)
+		view_print(page, "     Too many hops: pmtu %u\n", result->mtu_bytes);
+	if (result->stop == TRACE_STOP_ERROR)
+		view_print(page, "%2d:  send failed\n", page->first_ttl);
+	view_print(page, "     Resume: pmtu %u ", result->mtu_bytes);
+	if (result->has_hops)
+		view_print(page, "hops %u ", result->hops);
+	if (result->has_back)
+		view_print(page, "back %u ", result->back_hops);
+	view_print(page, "\n");
+}
+
+static void text_begin(struct trace_page *page)
+{
+	(void)page;
+}
+
+static void text_fact(struct trace_page *page, const struct trace_fact *fact, const char *name)
+{
+	switch (fact->kind) {
+	case TRACE_FACT_MTU:
+		print_step(page, fact->step, name);
+		break;
+	case TRACE_FACT_HOP:
+		print_hop(page, fact->hop, name);
+		page->first_ttl = (uint8_t)(fact->hop->ttl + 1);
+		break;
+	case TRACE_FACT_END:
+		print_end(page, fact->result);
+		break;
+	}
+}
+
+const struct trace_view trace_text_view = {text_begin, text_fact};

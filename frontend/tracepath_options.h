@@ -1,0 +1,49 @@
+/*
+ * tracepath's command line: iputils' options and our own. Runs in tracepath before anything is
+ * opened; says what is wrong in one line on stderr.
+ */
+#ifndef POSTERN_FRONTEND_TRACEPATH_OPTIONS_H
+#define POSTERN_FRONTEND_TRACEPATH_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum tracepath_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_JSONL };
+
+enum {
+	/* Exit statuses: what is wrong with the words, and with what they say. */
+	STATUS_WRONG = 1,
+	STATUS_USAGE = 2,
+};
+
+struct tracepath_options {
+	const char *program; /* for messages */
+	uint8_t family;      /* 4, 6, or 0: as the name has it */
+	bool numeric;
+	bool both;
+	bool reached_or_fail;  /* -e */
+	uint32_t length_bytes; /* 0: the family's default */
+	unsigned max_hops;
+	unsigned first_ttl;
+	unsigned tries;
+	bool tries_given;
+	int64_t wait_ns;
+	bool wait_given;
+	int64_t deadline_ns; /* 0: none */
+	uint8_t protocol;    /* IPPROTO_ICMP, _UDP or _TCP */
+	const char *protocol_name;
+	uint16_t port;
+	bool port_given;
+	bool has_flow;
+	uint32_t flow;
+	const char *device; /* NULL: by route */
+	const char *source; /* NULL: by route */
+	const char *broker; /* NULL: the usual one */
+	enum tracepath_format format;
+	char *destination; /* without /PORT; points into argv */
+};
+
+/* Returns −1 if there is something to trace, otherwise the exit status. */
+int tracepath_parse(int argc, char **argv, struct tracepath_options *options);
+
+#endif
