@@ -171,8 +171,26 @@ static void fill_header(struct msghdr *header, struct outgoing *out)
 	};
 }
 
-/* Sends `count` prepared probes on their common socket. The kernel takes them one after the other,
- * so that their send times lie evenly between the clock before and after. */
+/* Whether the kernel takes about as long over one as over the other. */
+static bool is_alike(const struct record_probe *a, const struct record_probe *b)
+{
+	return a->ttl == b->ttl && a->size_bytes == b->size_bytes &&
+	       memcmp(a->destination, b->destination, sizeof(a->destination)) == 0;
+}
+
+/* How many probes from the first on are alike. */
+static unsigned int run_length(struct outgoing *const *batch, unsigned int count)
+{
+	unsigned int length = 1;
+
+	while (length < count && is_alike(batch[0]->request, batch[length]->request))
+		length++;
+	return length;
+}
+
+/* Sends `count` prepared probes on their common socket. The kernel takes those of one call one
+ * after the other, so that the send times of probes that are alike lie evenly between the clock
+ * before and after; others (a trace, one probe to each hop) leave in a call of their own. */
 static void send_batch(int socket, struct outgoing *const *batch, unsigned int count)
 {
 	static struct mmsghdr messages[RECORD_BATCH];
@@ -182,7 +200,7 @@ static void send_batch(int socket, struct outgoing *const *batch, unsigned int c
 		fill_header(&messages[i].msg_hdr, batch[i]);
 	while (done < count) {
 		int64_t before_ns = clock_now_ns();
-		int sent = sendmmsg(socket, messages + done, count - done,
+		int sent = sendmmsg(socket, messages + done, run_length(batch + done, count - done),
 				    MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0) {
 			probe_close(batch[done]->probe);
