@@ -32,6 +32,8 @@ enum {
 /* After the last full wait: a router that could not resolve the next hop's hardware address says so
  * three seconds and some milliseconds after the first probe. */
 #define GRACE_NS (250 * MILLISECOND_NS)
+/* What the scout takes on a short path, with room to spare. */
+#define HEAD_START_NS (10 * MILLISECOND_NS)
 /* When a path's end was not heard of after this, the destination may be silent. */
 #define SCOUT_FLOOR_NS (100 * MILLISECOND_NS)
 #define SCOUT_BLIND_NS (500 * MILLISECOND_NS)
@@ -78,9 +80,15 @@ static unsigned hops_back(uint8_t reply_ttl)
 	return 256u - reply_ttl;
 }
 
-/* The path goes on behind its pretended end: somebody rewrites quoted TTLs. */
+/* The path goes on behind its pretended end: the router that refuses let this TTL expire first, or
+ * somebody rewrites quoted TTLs. */
 static void forget_hint(struct trace *trace)
 {
+	if (!trace->hint_reached && !trace->hint_moved && trace->hint < trace->config.max_hops) {
+		trace->hint++;
+		trace->hint_moved = true;
+		return;
+	}
 	trace->hint = 0;
 	trace->hint_reached = false;
 	trace->distrust_quotes = true;
@@ -136,29 +144,39 @@ void hops_answer(struct trace *trace, int64_t now_ns, uint8_t ttl,
 		forget_hint(trace);
 }
 
+static bool is_passed(const struct trace *trace, uint8_t ttl)
+{
+	const struct question *question = &trace->questions[ASK_HOP + ttl];
+
+	return question->silent ||
+	       (question->answered && trace->hops[ttl].outcome == TRACE_EXPIRED);
+}
+
 /* An answer from where the path ends tells how far that is; true if the probe went further than
  * that, so that its answer is nobody's line. An unreachable is answered by its router at its own
- * TTL or at the next, so one more is asked. */
+ * TTL (Linux) or at the next. */
 bool hops_end_hint(struct trace *trace, int64_t now_ns, uint8_t ttl,
 		   const struct trace_answer *answer)
 {
 	uint8_t last = quoted_position(ttl, answer);
+	bool reached = answer->kind == TRACE_ANSWER_REACHED;
 
 	if (answer->kind == TRACE_ANSWER_EXPIRED || last == 0 || trace->distrust_quotes)
 		return false;
-	if (answer->kind == TRACE_ANSWER_UNREACHABLE && last < ttl)
-		last++;
 	if (last < trace->config.first_ttl)
 		last = trace->config.first_ttl;
+	if (!reached && last < ttl && is_passed(trace, last))
+		last++;
 	for (unsigned t = last; t <= trace->highest; t++)
 		if (trace->questions[ASK_HOP + t].answered &&
 		    trace->hops[t].outcome == TRACE_EXPIRED) {
+			trace->hint_moved = true;
 			forget_hint(trace);
 			return false;
 		}
 	if (trace->hint == 0 || last < trace->hint) {
 		trace->hint = last;
-		trace->hint_reached = answer->kind == TRACE_ANSWER_REACHED;
+		trace->hint_reached = reached;
 		trace->hint_ns = now_ns;
 		trace->hint_rtt_ns = answer->rtt_ns;
 	}
@@ -334,21 +352,30 @@ static void send_scout(struct trace *trace)
 	question_ask(trace, ASK_SCOUT, trace->config.max_hops, trace->config.small_bytes);
 }
 
-/* The destination's own hop is asked in full size first (trace_mtu.c): it answers both questions
- * with one of its few errors. */
+/* The last hop is asked in full size first (trace_mtu.c): it answers both questions with one of its
+ * few errors. */
 static bool left_to_full_size(const struct trace *trace, uint8_t ttl)
 {
-	return trace->hint_reached && ttl == trace->hint && trace->mtu_phase <= MTU_ASKING &&
+	return ttl == trace->hint && trace->mtu_phase <= MTU_ASKING &&
 	       trace->questions[ASK_FULL].tries < 2;
 }
 
-static uint8_t window(const struct trace *trace)
+/* The largest TTL to ask now, 0 for none: the scout has a head start, since what it tells saves
+ * probes that would go too far. */
+static uint8_t window(struct trace *trace, int64_t now_ns)
 {
+	const struct question *scout = &trace->questions[ASK_SCOUT];
 	uint8_t limit = hops_limit(trace);
 	unsigned to = trace->config.first_ttl;
 
 	if (trace->wide_open || trace->hint != 0 || trace->terminal != 0)
 		return limit;
+	if (scout->tries == 0)
+		return 0;
+	if (now_ns < scout->first_ns + HEAD_START_NS) {
+		wake_at(trace, scout->first_ns + HEAD_START_NS);
+		return 0;
+	}
 	if (trace->highest != 0)
 		to = trace->highest + (unsigned)WINDOW;
 	return to < limit ? (uint8_t)to : limit;
@@ -376,7 +403,7 @@ void hops_tick(struct trace *trace, int64_t now_ns)
 		send_scout(trace);
 	look_after_scout(trace, now_ns);
 
-	uint8_t to = window(trace);
+	uint8_t to = window(trace, now_ns);
 	for (unsigned t = trace->config.first_ttl; t <= to; t++) {
 		struct question *question = &trace->questions[ASK_HOP + t];
 

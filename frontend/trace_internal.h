@@ -105,6 +105,7 @@ struct trace {
 	uint8_t terminal;                /* smallest TTL at which the path ends, 0: unknown */
 	uint8_t hint;                    /* a guess of that from a quoted TTL, 0: none */
 	bool hint_reached;               /* ... and it is the destination */
+	bool hint_moved;                 /* it was one too low */
 	bool distrust_quotes;            /* such a guess was wrong */
 	bool wide_open;                  /* all TTLs may be asked */
 	bool lossy;                      /* an answer came only for a repeated probe */

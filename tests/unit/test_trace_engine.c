@@ -31,6 +31,7 @@ struct node {
 	uint32_t mtu_bytes;  /* of the link behind it, 0: any */
 	bool swallows;       /* what is too big for that link vanishes */
 	uint32_t pretends;   /* "too big" tells this MTU instead */
+	bool late_refusal;   /* a refuser that looks at the TTL first */
 	bool other_address;  /* "too big" comes from another interface's address */
 	uint8_t reply_ttl;   /* 0: as far back as out */
 	int copies;          /* of each answer; 0: one */
@@ -163,7 +164,7 @@ static void carry(struct net *net, const struct trace_probe *probe)
 			answer_from(net, probe, hop, answer);
 			return;
 		}
-		if (node->fate == REFUSER) {
+		if (node->fate == REFUSER && !(node->late_refusal && hop == probe->ttl)) {
 			answer.kind = TRACE_ANSWER_UNREACHABLE;
 			answer.refusal = TRACE_REFUSED_HOST;
 			answer_from(net, probe, hop, answer);
@@ -312,9 +313,9 @@ Test(trace_engine, clean_paths_of_every_length)
 		expect_clean(net, length);
 		expect_within(net, 12);
 		cr_assert_eq(net->result.back_hops, length);
-		/* The scout, each hop, full size; the window's last probe may go too far. */
-		cr_assert_leq(net->probes, length + 3);
-		cr_assert_leq(net->nodes[length].asked, 4,
+		/* The scout, each hop, and the last of them in full size alone. */
+		cr_assert_leq(net->probes, length + 1);
+		cr_assert_leq(net->nodes[length].asked, 2,
 			      "the destination of %u was asked %u times", length,
 			      net->nodes[length].asked);
 		free(net);
@@ -521,6 +522,37 @@ Test(trace_engine, an_unreachable_ends_the_trace)
 		cr_assert_eq(net->result.stop, TRACE_STOP_UNREACHABLE);
 		cr_assert(!net->result.has_hops);
 		expect_within(net, 50);
+		free(net);
+	}
+}
+
+Test(trace_engine, a_router_that_refuses_what_has_not_expired)
+{
+	for (unsigned at = 1; at <= 10; at++) {
+		struct net *net = path(12);
+		char expected[TEXT_BYTES] = "local 1500\n";
+
+		net->nodes[at].fate = REFUSER;
+		net->nodes[at].late_refusal = true;
+		run(net);
+		routers(expected, 1, at);
+		sprintf(expected + strlen(expected), "%u refused %u\n", at + 1, at);
+		expect(net, expected);
+		expect_within(net, 50);
+		free(net);
+	}
+}
+
+/* Linux takes two tokens for an unreachable: it limits the error and the route's error. */
+Test(trace_engine, a_refusal_costs_its_router_few_errors)
+{
+	for (unsigned at = 1; at <= 10; at++) {
+		struct net *net = path(12);
+
+		net->nodes[at].fate = REFUSER;
+		run(net);
+		cr_assert_leq(net->nodes[at].asked, 2, "%u: asked %u times", at,
+			      net->nodes[at].asked);
 		free(net);
 	}
 }
