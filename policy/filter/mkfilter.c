@@ -35,6 +35,17 @@ static uint64_t block_size(uint64_t first, uint64_t last)
 	return size;
 }
 
+static struct scmp_arg_cmp compare(const struct condition *condition, uint64_t first, uint64_t size)
+{
+	/* A condition on one value keeps its own mask; a block of a range ignores the low bits. */
+	bool is_value = condition->first == condition->last;
+	uint64_t mask = is_value ? condition->mask : condition->mask & ~(size - 1);
+
+	if (mask == UINT64_MAX)
+		return (struct scmp_arg_cmp){condition->argument, SCMP_CMP_EQ, first, 0};
+	return (struct scmp_arg_cmp){condition->argument, SCMP_CMP_MASKED_EQ, mask, first};
+}
+
 /* Adds the rules for `entry` from condition `index` on. libseccomp takes one comparison per
  * argument in a rule, so that a range becomes several rules, each with one masked comparison. */
 static void add_rules(scmp_filter_ctx filter, const struct entry *entry, size_t index,
@@ -53,14 +64,7 @@ static void add_rules(scmp_filter_ctx filter, const struct entry *entry, size_t 
 	}
 	for (uint64_t first = condition->first; first <= condition->last;) {
 		uint64_t size = block_size(first, condition->last);
-		comparisons[used] = (struct scmp_arg_cmp){
-			.arg = condition->argument,
-			.op = SCMP_CMP_MASKED_EQ,
-			.datum_a = condition->first == condition->last
-					   ? condition->mask
-					   : condition->mask & ~(size - 1),
-			.datum_b = first,
-		};
+		comparisons[used] = compare(condition, first, size);
 		add_rules(filter, entry, index + 1, comparisons, used + 1);
 		first += size;
 	}

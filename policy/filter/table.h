@@ -23,14 +23,15 @@ struct condition {
 	uint64_t first, last;
 };
 
-/* The kernel takes descriptors and flags as 32-bit integers, so only those bits are compared. */
+/* All 64 bits are compared, though the kernel takes descriptors and flags as integers of 32: the
+ * filter is only the stricter for it, and shorter. */
 #define IS(n, value)                                                                               \
 	{                                                                                          \
-		(n), UINT32_MAX, (uint32_t)(value), (uint32_t)(value)                              \
+		(n), UINT64_MAX, (value), (value)                                                  \
 	}
 #define BETWEEN(n, low, up)                                                                        \
 	{                                                                                          \
-		(n), UINT32_MAX, (low), (up)                                                       \
+		(n), UINT64_MAX, (low), (up)                                                       \
 	}
 #define HAS_NOT(n, bits)                                                                           \
 	{                                                                                          \
@@ -40,10 +41,7 @@ struct condition {
 	{                                                                                          \
 		(n), (bits), (value), (value)                                                      \
 	}
-#define IS_NULL(n)                                                                                 \
-	{                                                                                          \
-		(n), UINT64_MAX, 0, 0                                                              \
-	}
+#define IS_NULL(n) IS(n, 0)
 
 struct entry {
 	int call;
