@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ struct entry {
 struct names {
 	int fd;
 	pid_t pid;
+	int process; /* a descriptor of the helper, or -1 where the kernel has none (before 5.3) */
 	unsigned count;
 	bool answered;
 	struct entry entries[MOST_NAMES];
@@ -160,6 +162,8 @@ struct names *names_start(void)
 		help(pair[1], self);
 	close(pair[1]);
 	names->fd = pair[0];
+	/* The prober's filter allows to signal only what it holds such a descriptor of. */
+	names->process = names->pid > 0 ? (int)syscall(SYS_pidfd_open, names->pid, 0) : -1;
 	if (names->pid < 0) {
 		int error = errno;
 
@@ -177,9 +181,13 @@ void names_end(struct names *names)
 		return;
 	if (names->fd >= 0)
 		close(names->fd);
-	kill(names->pid, SIGKILL);
-	while (waitpid(names->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	/* Otherwise the kernel ends it with the prober. */
+	if (names->process >= 0) {
+		syscall(SYS_pidfd_send_signal, names->process, SIGKILL, NULL, 0);
+		close(names->process);
+		while (waitpid(names->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
 	free(names);
 }
 

@@ -9,8 +9,9 @@
 
 static const struct entry entries[] = {
 	ALLOW(ioctl, "how wide the terminal is", IS(1, TIOCGWINSZ)),
-	ALLOW(kill, "ends the helper that looks up names", IS(1, SIGTERM)),
-	ALLOW(kill, "ends the helper that looks up names", IS(1, SIGKILL)),
+	ALLOW(pidfd_send_signal,
+	      "ends the helper that looks up names: it holds a descriptor of no other process",
+	      IS(1, SIGKILL)),
 };
 
 const struct table table_tracepath = {

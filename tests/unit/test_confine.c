@@ -79,6 +79,7 @@ static const struct attempt nobody[] = {
 	{NULL, SYS_seccomp, {-1, 0, 0}, "another filter"},
 	{NULL, SYS_fcntl, {0, 8, 0, 0}, "F_SETOWN: whom signals reach"},
 	{NULL, SYS_fcntl, {0, 10, 9, 0}, "F_SETSIG: which signal"},
+	{NULL, SYS_kill, {-1, 0}, "signals"},
 	{NULL, SYS_tgkill, {-1, -1, 0}, "signals"},
 };
 
