@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "broker/identity.h"
 #include "common/checksum.h"
 #include "common/wire.h"
 
@@ -177,7 +178,7 @@ static struct probe *find_quoted_udp(struct probe_identity *identity, const stru
 	if (probe != NULL)
 		return probe;
 	probe = probe_find_ports(identity, NULL);
-	return probe != NULL && probe->ports_suffice ? probe : NULL;
+	return probe != NULL && identity_ports_suffice(probe) ? probe : NULL;
 }
 
 static struct probe *find_quoted_init(struct probe_identity *identity, const struct wire_ip *quoted)

@@ -8,6 +8,7 @@
 
 #include <netinet/in.h>
 #include <stddef.h>
+#include <string.h>
 
 enum {
 	/* The last holders serve probes of a flow, whose source port must not change. */
@@ -26,6 +27,11 @@ enum {
 	BLOCKS_MAX = PLAIN_HOLDERS,
 	/* How often another identity is tried when the one at hand is open still. */
 	TRIES = 16,
+	FREE_PORT_TRIES = 4,
+	/* From one TCP sequence number or SCTP tag to the next: further than a packet is long,
+	 * since a RST acknowledges the data of its SYN, too; odd, so that all 32-bit numbers get
+	 * their turn. */
+	TOKEN_STEP = 65537,
 };
 
 /* Longer than a packet is likely to live; mtr's own patience is 10 s. */
@@ -36,6 +42,7 @@ struct ring {
 	uint32_t blocks;
 	uint32_t next;
 	int64_t last_ns[BLOCKS_MAX]; /* last use of each block, 0: never */
+	int64_t used_ns;             /* last use of any */
 };
 
 enum ring_name {
@@ -86,12 +93,16 @@ static bool ring_peek(const struct ring *ring, int64_t now_ns, uint32_t *block, 
 	       now_ns - ring->last_ns[*block] >= LINGER_NS;
 }
 
-static void ring_advance(struct ring *ring, int64_t now_ns)
+static void ring_use(struct ring *ring, uint32_t number, int64_t now_ns)
 {
-	ring->last_ns[ring->next / ring->block] = now_ns;
-	ring->next++;
-	if (ring->next == ring->block * ring->blocks)
-		ring->next = 0;
+	ring->last_ns[number / ring->block] = now_ns;
+	ring->used_ns = now_ns;
+}
+
+/* The ring goes on behind `number`. */
+static void ring_pass(struct ring *ring, uint32_t number)
+{
+	ring->next = (number + 1) % (ring->block * ring->blocks);
 }
 
 /* The ring that serves a UDP or ICMP request. */
@@ -144,9 +155,10 @@ static enum identity_result ring_identity(const struct record_probe *request, en
 		identity->port = request->port;
 		return IDENTITY_PATTERN;
 	case RING_UDP_TUNED:
-		identity->source_port = held->port[block];
+		/* From port to port: a datagram that answers shows no more than its ports. */
+		identity->source_port = held->port[number % PLAIN_HOLDERS];
 		identity->port = request->port;
-		identity->token = rest + 1;
+		identity->token = number / PLAIN_HOLDERS + 1;
 		return IDENTITY_TUNED;
 	case RING_LOCAL:
 		identity->source_port = request->source_port;
@@ -170,6 +182,23 @@ static enum identity_result ring_identity(const struct record_probe *request, en
 	return IDENTITY_TUNED;
 }
 
+/* Whether an open probe could be taken for one with this identity. With a few tries for a pair of
+ * ports that is free, few answering datagrams have more than one probe to belong to. */
+static bool is_taken(const struct probe_identity *identity, enum identity_result result,
+		     enum ring_name name, int tries)
+{
+	if (result == IDENTITY_PATTERN || (name == RING_UDP_TUNED && tries < FREE_PORT_TRIES))
+		return probe_find_ports(identity, NULL) != NULL;
+	return probe_find(identity) != NULL;
+}
+
+/* A host that probes itself would hear its own datagram as the answer. */
+static bool is_own_answer(const struct probe_identity *identity)
+{
+	return identity->port == identity->source_port &&
+	       memcmp(identity->destination, identity->source, sizeof(identity->source)) == 0;
+}
+
 static enum identity_result take_from_ring(const struct record_probe *request, bool can_tune,
 					   int64_t now_ns, struct probe *probe)
 {
@@ -179,6 +208,7 @@ static enum identity_result take_from_ring(const struct record_probe *request, b
 
 	for (int i = 0; i < TRIES; i++) {
 		uint32_t block, rest;
+		uint32_t number = ring->next;
 		if (!ring_peek(ring, now_ns, &block, &rest))
 			return IDENTITY_NONE;
 		identity->token = 0;
@@ -187,14 +217,13 @@ static enum identity_result take_from_ring(const struct record_probe *request, b
 			/* Nothing in the packet could tell it from others with its ports. */
 			result = request->protocol == IPPROTO_UDP ? IDENTITY_PATTERN
 								  : IDENTITY_GIVEN;
-		ring_advance(ring, now_ns);
-		bool is_open = result == IDENTITY_PATTERN ? probe_find_ports(identity, NULL) != NULL
-							  : probe_find(identity) != NULL;
-		if (is_open || identity->port == identity->source_port)
+		ring_use(ring, number, now_ns);
+		ring_pass(ring, number);
+		if (is_taken(identity, result, name, i) || is_own_answer(identity))
 			continue;
 		probe->ports_suffice = result == IDENTITY_PATTERN;
 		probe->ring = (uint8_t)name;
-		probe->ring_block = (uint8_t)block;
+		probe->ring_number = number;
 		return result;
 	}
 	return IDENTITY_NONE;
@@ -208,12 +237,14 @@ static enum identity_result take_token(const struct record_probe *request, struc
 	bool is_flow = (request->flags & PROBE_FLOW) != 0;
 
 	identity->port = request->port;
-	identity->token = ++token_counter;
-	if (identity->token == 0) /* an initiate tag of 0 is invalid (RFC 9260 3.3.2) */
-		identity->token = ++token_counter;
+	token_counter += TOKEN_STEP;
+	if (token_counter == 0) /* an initiate tag of 0 is invalid (RFC 9260 3.3.2) */
+		token_counter += TOKEN_STEP;
+	identity->token = token_counter;
 	probe->ports_suffice = false;
 	probe->ring = RING_NONE;
-	for (int i = 0; i < HELD_PORTS; i++) {
+	/* Once round, and one further: probes that find no free port share them in turn. */
+	for (int i = 0; i <= HELD_PORTS; i++) {
 		tcp_turn = (tcp_turn + 1) % HELD_PORTS;
 		identity->source_port = held->port[is_flow ? request->flow % HELD_PORTS : tcp_turn];
 		if (is_flow || probe_find_ports(identity, NULL) == NULL)
@@ -240,8 +271,31 @@ enum identity_result identity_take(const struct record_probe *request, uint32_t 
 
 void identity_given_up(const struct probe *probe, int64_t now_ns)
 {
-	if (probe->ring != RING_NONE)
-		rings[probe->ring].last_ns[probe->ring_block] = now_ns;
+	if (probe->ring == RING_NONE)
+		return;
+	struct ring *ring = &rings[probe->ring];
+	uint32_t number = probe->ring_number;
+	bool has_entered = ring->next % ring->block != 0;
+	ring_use(ring, number, now_ns);
+	/* A whole turn later the ring is in the same block again, and has not come to this number
+	 * yet: it is left out. */
+	if (has_entered && number / ring->block == ring->next / ring->block && number >= ring->next)
+		ring_pass(ring, number);
+}
+
+bool identity_ports_suffice(const struct probe *probe)
+{
+	const struct ring *tuned = &rings[RING_UDP_TUNED];
+	int64_t since_ns = probe->sent_ns - LINGER_NS;
+
+	if (!probe->ports_suffice || (probe->ring != RING_UDP && probe->ring != RING_UDP_PURE))
+		return probe->ports_suffice;
+	/* These two use the same ports, the one to changing destination ports; a block is a port.
+	 */
+	const struct ring *other = &rings[probe->ring == RING_UDP ? RING_UDP_PURE : RING_UDP];
+	uint32_t holder = probe->ring_number / rings[probe->ring].block;
+	return (other->last_ns[holder] == 0 || other->last_ns[holder] <= since_ns) &&
+	       (tuned->used_ns == 0 || tuned->used_ns <= since_ns);
 }
 
 uint16_t identity_flow_checksum(uint32_t flow)

@@ -40,6 +40,11 @@ enum identity_result identity_take(const struct record_probe *request, uint32_t 
  * for IDENTITY_LINGER seconds. */
 void identity_given_up(const struct probe *probe, int64_t now_ns);
 
+/* Whether nothing but this open UDP probe has had its ports since before answers to another could
+ * come: then it does not matter if a translating router has spoilt the checksum that an error
+ * quotes. */
+bool identity_ports_suffice(const struct probe *probe);
+
 /* The ICMP checksum (before complementing, host byte order) that all probes of a flow carry. */
 uint16_t identity_flow_checksum(uint32_t flow);
 

@@ -31,10 +31,9 @@ struct probe {
 	bool open;
 	bool is_tuned;
 	uint16_t tuned_word; /* the first two payload bytes, chosen to tell probes apart */
-	bool ports_suffice;  /* no other probe had these ports lately: a quoted UDP checksum that a
-				translating router has spoilt does not matter */
+	bool ports_suffice;  /* no probe of its kind had these ports lately: identity.h says more */
 	uint8_t ring;        /* where the identity comes from, for identity.c */
-	uint8_t ring_block;
+	uint32_t ring_number;
 	int64_t sent_ns;
 	/* Links of the two indices, slot numbers. */
 	uint32_t exact_next;
