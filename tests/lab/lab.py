@@ -185,6 +185,21 @@ def run(argv, ns=HOST, timeout=60, input=None, env=None, **keywords):
     return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
+def run_all(commands, ns=HOST, timeout=60, env=None):
+    """Runs several programs at once; returns their CompletedProcesses in order."""
+    environment = None if env is None else {**os.environ, **env}
+    started = [popen(argv, ns, text=True, env=environment, stdin=subprocess.DEVNULL,
+                     stdout=subprocess.PIPE, stderr=subprocess.PIPE) for argv in commands]
+    try:
+        outputs = [process.communicate(timeout=timeout) for process in started]
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+    return [subprocess.CompletedProcess(process.args, process.returncode, *output)
+            for process, output in zip(started, outputs)]
+
+
 def inside(ns, function, *arguments):
     """Calls a function in a namespace, in a forked child, and returns its (JSON-able) result."""
     return inside_all([(ns, function, arguments)])[0]
@@ -334,7 +349,7 @@ class Network:
     device = DEVICE
     source4 = SOURCE4
     source6 = SOURCE6
-    second4 = SECOND4  # a second address of the host, for `-a ADDRESS`
+    second4 = SECOND4  # a second address, for `-a ADDRESS`; never chosen by itself
     second6 = SECOND6
 
     def stop(self):
@@ -419,7 +434,7 @@ def _chain_links(chain, mtus, lines):
                             f"link set {device} up",
                             f"addr add {six}{last}/64 dev {device} nodad"]
     lines[HOST] += [f"addr add {SECOND4}/24 dev {DEVICE}",
-                    f"addr add {SECOND6}/64 dev {DEVICE} nodad"]
+                    f"addr add {SECOND6}/64 dev {DEVICE} nodad preferred_lft 0"]
     _command(["ip", "-batch", "-"], "\n".join(batch) + "\n")
 
 
@@ -519,7 +534,7 @@ def _host_addresses():
     return ["link set lo up", f"link set {DEVICE} up",
             f"addr add {SOURCE4}/24 dev {DEVICE}", f"addr add {SECOND4}/24 dev {DEVICE}",
             f"addr add {SOURCE6}/64 dev {DEVICE} nodad",
-            f"addr add {SECOND6}/64 dev {DEVICE} nodad"]
+            f"addr add {SECOND6}/64 dev {DEVICE} nodad preferred_lft 0"]
 
 
 def simnet(description, mtu=1500):
