@@ -314,5 +314,9 @@ int packet_main(int argc, char **argv)
 
 	serve(&packet);
 	transport_close(packet.transport);
+	session_close(&packet.session);
+	if (routes)
+		route_close(routes);
+	free(packet.lines);
 	return EXIT_SUCCESS;
 }

@@ -205,6 +205,8 @@ static void make_line(int token)
 	case 5:
 		make_probe(token);
 		line[draw((uint32_t)length)] = (char)draw(256);
+		/* A point that is lost must not make it 91 seconds. */
+		add(" timeout 0.1");
 		break;
 	default:
 		make_probe(token);
