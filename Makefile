@@ -19,7 +19,8 @@ endif
 # The tests of one kind may name more of their own.
 BUILD_PACKAGES = gcc libc6-dev libseccomp-dev libcap-ng-dev
 CHECK_PACKAGES = $(BUILD_PACKAGES) libcriterion-dev libcap2-bin iproute2 python3 util-linux \
-		 mtr-tiny iputils-tracepath tcpdump nftables python3-jsonschema
+		 mtr-tiny iputils-tracepath iputils-ping traceroute tcpdump tshark nftables \
+		 python3-jsonschema
 DEMO_PACKAGES  = $(BUILD_PACKAGES) mtr-tiny iproute2 python3 util-linux
 BENCH_PACKAGES = $(DEMO_PACKAGES) tcpdump
 

@@ -14,6 +14,7 @@ import ctypes
 import fcntl
 import json
 import os
+import pwd
 import signal
 import socket
 import struct
@@ -52,26 +53,39 @@ def build(program):
 # ---- entering -----------------------------------------------------------------------------------
 
 
-def enter():
-    """Returns inside the lab. Outside, replaces this program by itself run in there."""
+def enter(unable_status=77):
+    """Returns inside the lab. Outside, replaces this program by itself run in there; where that is
+    not allowed, ends it with a line that says so (77: the test counts as skipped)."""
     if os.environ.pop(_MARK, None) is None:
-        _reexecute()
+        _reexecute(unable_status)
     _become_init()
     _check_private()
     _hold_namespaces()
     _temporary_directory()
 
 
-def _reexecute():
-    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if os.geteuid() != 0:
-        command += ["--user", "--map-root-user"]
-    os.environ[_MARK] = "1"
-    sys.stdout.flush()
-    try:
-        os.execvp(command[0], command + [sys.executable] + _own_arguments())
-    except OSError as error:
-        sys.exit(f"lab: cannot run unshare: {error.strerror} (package util-linux)")
+_UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+_UNSHARE_USER = _UNSHARE + ["--user", "--map-root-user"]
+
+
+def _reexecute(unable_status):
+    # root in a container may lack CAP_SYS_ADMIN, but be allowed a user namespace
+    ways = [_UNSHARE, _UNSHARE_USER] if os.geteuid() == 0 else [_UNSHARE_USER]
+    complaint = ""
+    for command in ways:
+        try:
+            tried = subprocess.run(command + ["true"], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            sys.exit("lab: there is no unshare: install the package util-linux")
+        if tried.returncode == 0:
+            os.environ[_MARK] = "1"
+            sys.stdout.flush()
+            os.execvp(command[0], command + [sys.executable] + _own_arguments())
+        complaint = tried.stderr.strip()
+    print(f"lab: cannot make namespaces here ({complaint}); run it as root, or allow user "
+          "namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
+          file=sys.stderr)
+    sys.exit(unable_status)
 
 
 def _own_arguments():
@@ -160,18 +174,40 @@ def namespace_path(name):
     return f"/run/netns/{name}"
 
 
-def popen(argv, ns=HOST, **keywords):
-    """subprocess.Popen in a network namespace; ns=None: where the lab itself lives."""
-    if ns is not None:
-        path = namespace_path(ns)
-        keywords["preexec_fn"] = lambda: _set_namespace(path)
-    return subprocess.Popen(argv, **keywords)
+def popen(argv, ns=HOST, user=None, **keywords):
+    """subprocess.Popen in a network namespace; ns=None: where the lab itself lives. `user` is a
+    name or a number; its group and no other is taken along. (Popen's own `user` would give up the
+    right to enter the namespace before entering it.)"""
+    if ns is None and user is None:
+        return subprocess.Popen(argv, **keywords)
+    path = namespace_path(ns) if ns is not None else None
+    identity = _identity(user) if user is not None else None
+
+    def prepare():
+        if path:
+            _set_namespace(path)
+        if identity:
+            os.setgroups([])
+            os.setgid(identity[1])
+            os.setuid(identity[0])
+
+    return subprocess.Popen(argv, preexec_fn=prepare, **keywords)
+
+
+def _identity(user):
+    try:
+        entry = pwd.getpwuid(user) if isinstance(user, int) else pwd.getpwnam(user)
+    except KeyError:
+        if isinstance(user, int):
+            return user, user
+        raise LabError(f"there is no user {user}") from None
+    return entry.pw_uid, entry.pw_gid
 
 
 def run(argv, ns=HOST, timeout=60, input=None, env=None, **keywords):
     """Runs a program in a namespace and returns a CompletedProcess with text output. A program
-    that outlives its timeout (seconds) is killed and raises subprocess.TimeoutExpired. `user`,
-    `group`, `cwd` and so on go to subprocess.Popen."""
+    that outlives its timeout (seconds) is killed and raises subprocess.TimeoutExpired. `user` goes
+    to popen(), `cwd` and so on to subprocess.Popen."""
     environment = None if env is None else {**os.environ, **env}
     with popen(argv, ns, text=True, env=environment,
                stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,

@@ -22,6 +22,7 @@ import tap
 
 DEST4, DEST6 = "203.0.113.1", "2001:db8:ff::1"
 NOBODY = 65534
+TOOLS = ("ping", "traceroute", "tracepath", "mtr", "tcpdump", "tshark", "dumpcap")
 SECOND_RUN = "POSTERN_LAB_SECOND_RUN"
 
 # Three hops in both families, a way to fill in the second one, and destinations behind them.
@@ -472,6 +473,21 @@ class Chain(unittest.TestCase):
             self.assertEqual(received(ping(target, "-c1", "-I", net.device)), 1)
 
 
+class Users(unittest.TestCase):
+    def tearDown(self):
+        lab.reset()
+
+    @unittest.skipIf(os.path.exists("/proc/self/uid_map") and lab.in_user_namespace(),
+                     "there is no other user in here")
+    def test_another_user_in_the_namespace(self):
+        lab.linux_chain(1)
+        done = lab.run(["sh", "-c", "id -u; id -G; ip -o addr show eth0; cat /proc/self/status"],
+                       user=NOBODY)
+        self.assertTrue(done.stdout.startswith(f"{NOBODY}\n{NOBODY}\n"), done.stdout)
+        self.assertIn("198.18.0.1/24", done.stdout)
+        self.assertIn("CapEff:\t0000000000000000", done.stdout)
+
+
 class LongWire(unittest.TestCase):
     def tearDown(self):
         lab.reset()
@@ -582,6 +598,10 @@ def main():
     if sys.argv[1:] == ["-h"]:
         print(__doc__)
         return
+    missing = [tool for tool in TOOLS if not shutil.which(tool)]
+    if missing:
+        print(f"these are not installed: {' '.join(missing)}")
+        sys.exit(77)
     os.environ["BUILD"] = os.path.abspath(os.environ.get("BUILD", "build"))
     first = os.geteuid() == 0 and SECOND_RUN not in os.environ
     if first:
