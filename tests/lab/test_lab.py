@@ -212,6 +212,12 @@ class Tools(unittest.TestCase):
         output = ping(DEST4, "-c", "1", "-W", "1")
         self.assertGreaterEqual(float(re.search(r"time=([\d.]+)", output).group(1)), 50)
 
+    def test_examples_are_understood(self):
+        directory = os.path.join(lab.HERE, "nets")
+        for name in os.listdir(directory):
+            done = lab.run([lab.build("simnet"), "--check", os.path.join(directory, name)], ns=None)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_mistakes_are_named(self):
         with self.assertRaisesRegex(lab.LabError, r":2: unknown setting 'colour'"):
             lab.simnet("hop\nhop colour red\n")
