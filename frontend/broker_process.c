@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,35 +46,26 @@ void broker_find(const char *wanted, char *path, size_t size)
 	snprintf(path, size, "%s", POSTERN_BROKER_PATH);
 }
 
-/* The child's descriptors and signals: as a program expects them, not as we happen to have them. */
+/* Gives the child its three descriptors and nothing else; it puts its signals in order itself. */
 static int spawn(const char *path, int channel_fd, int words_fd, pid_t *pid)
 {
 	char name[sizeof(program)];
 	char *argv[] = {name, NULL};
 	char *envp[] = {NULL};
 	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attributes;
-	sigset_t none, all;
 
 	memcpy(name, program, sizeof(program));
-	sigemptyset(&none);
-	sigfillset(&all);
 	int error = posix_spawn_file_actions_init(&files);
 	if (error)
 		return error;
-	error = posix_spawnattr_init(&attributes);
-	if (!error) {
-		(void)(!(error = posix_spawn_file_actions_adddup2(&files, channel_fd, 0)) &&
-		       !(error = posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY,
-								  0)) &&
-		       !(error = posix_spawn_file_actions_adddup2(&files, words_fd, 2)) &&
-		       !(error = posix_spawnattr_setsigmask(&attributes, &none)) &&
-		       !(error = posix_spawnattr_setsigdefault(&attributes, &all)) &&
-		       !(error = posix_spawnattr_setflags(
-				 &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)) &&
-		       !(error = posix_spawn(pid, path, &files, &attributes, argv, envp)));
-		posix_spawnattr_destroy(&attributes);
-	}
+	error = posix_spawn_file_actions_adddup2(&files, channel_fd, STDIN_FILENO);
+	if (!error)
+		error = posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null",
+							 O_WRONLY, 0);
+	if (!error)
+		error = posix_spawn_file_actions_adddup2(&files, words_fd, STDERR_FILENO);
+	if (!error)
+		error = posix_spawn(pid, path, &files, NULL, argv, envp);
 	posix_spawn_file_actions_destroy(&files);
 	return error;
 }

@@ -8,8 +8,6 @@
 
 enum { CHILDREN = 4 };
 
-static const uint32_t NOWHERE = UINT32_MAX;
-
 struct entry {
 	int64_t due_ns;
 	uint32_t slot;
@@ -17,20 +15,19 @@ struct entry {
 
 struct deadlines {
 	uint32_t used;
-	uint32_t *places; /* by slot: index into heap, or NOWHERE */
+	/* By slot: index into heap plus one, or 0: not in it. All zero to begin with, so that
+	 * memory is touched, and start-up time spent, only for slots that are used. */
+	uint32_t *places;
 	struct entry heap[];
 };
 
 struct deadlines *deadlines_open(uint32_t count)
 {
 	struct deadlines *deadlines =
-		malloc(sizeof(*deadlines) + count * (sizeof(struct entry) + sizeof(uint32_t)));
-	if (!deadlines)
-		return NULL;
-	deadlines->used = 0;
-	deadlines->places = (uint32_t *)(void *)(deadlines->heap + count);
-	for (uint32_t slot = 0; slot < count; slot++)
-		deadlines->places[slot] = NOWHERE;
+		calloc(1, sizeof(*deadlines) + count * (sizeof(struct entry) + sizeof(uint32_t)));
+
+	if (deadlines)
+		deadlines->places = (uint32_t *)(void *)(deadlines->heap + count);
 	return deadlines;
 }
 
@@ -42,7 +39,7 @@ void deadlines_close(struct deadlines *deadlines)
 static void put(struct deadlines *deadlines, uint32_t place, struct entry entry)
 {
 	deadlines->heap[place] = entry;
-	deadlines->places[entry.slot] = place;
+	deadlines->places[entry.slot] = place + 1;
 }
 
 /* `place` is free: finds where `entry` belongs at or above it. */
@@ -83,11 +80,10 @@ static void settle_down(struct deadlines *deadlines, uint32_t place, struct entr
 
 void deadlines_remove(struct deadlines *deadlines, uint32_t slot)
 {
-	uint32_t place = deadlines->places[slot];
-
-	if (place == NOWHERE)
+	if (deadlines->places[slot] == 0)
 		return;
-	deadlines->places[slot] = NOWHERE;
+	uint32_t place = deadlines->places[slot] - 1;
+	deadlines->places[slot] = 0;
 	struct entry last = deadlines->heap[--deadlines->used];
 	if (place == deadlines->used)
 		return;
