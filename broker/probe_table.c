@@ -18,8 +18,10 @@ enum {
 
 static struct probe slots[RECORD_SLOTS];
 static uint32_t exact_head[BUCKETS];
-static uint32_t ports_head[BUCKETS];
-static uint32_t ports_tail[BUCKETS];
+static struct {
+	uint32_t head;
+	uint32_t tail;
+} ports_list[BUCKETS];
 static uint64_t hash_secret;
 
 void probe_table_start(uint64_t secret)
@@ -33,19 +35,28 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 	return hash ^ hash >> 29;
 }
 
-static uint64_t hash_ports(const struct probe_identity *identity)
+/* All but the destination port, or sequence number. */
+static uint64_t hash_rest(const struct probe_identity *identity)
 {
 	uint64_t halves[2];
-	uint64_t ports = (uint64_t)identity->source_port << 16 | identity->port;
+	uint64_t rest = (uint64_t)identity->source_port | (uint64_t)identity->protocol << 32 |
+			(uint64_t)identity->family << 40;
 
 	memcpy(halves, identity->destination, sizeof(halves));
-	ports |= (uint64_t)identity->protocol << 32 | (uint64_t)identity->family << 40;
-	return mix(mix(mix(hash_secret, halves[0]), halves[1]), ports);
+	return mix(mix(mix(hash_secret, halves[0]), halves[1]), rest);
 }
 
-static uint32_t bucket_of(uint64_t hash)
+/* Probes in a row mostly differ by one in the port: they get buckets in a row, which share cache
+ * lines. Different ports of one address never share a bucket, so nobody can choose them to do so.
+ */
+static uint32_t ports_bucket(const struct probe_identity *identity)
 {
-	return (uint32_t)(hash >> 40) % BUCKETS;
+	return ((uint32_t)(hash_rest(identity) >> 40) + identity->port) % BUCKETS;
+}
+
+static uint32_t exact_bucket(const struct probe_identity *identity, uint32_t ports)
+{
+	return (ports + (uint32_t)(mix(hash_secret, identity->token) >> 40)) % BUCKETS;
 }
 
 static bool same_ports(const struct probe_identity *open, const struct probe_identity *sought)
@@ -75,9 +86,8 @@ struct probe *probe_slot(uint32_t cookie)
 void probe_open(struct probe *probe)
 {
 	uint32_t link = link_to(probe);
-	uint64_t hash = hash_ports(&probe->identity);
-	uint32_t exact = bucket_of(mix(hash, probe->identity.token));
-	uint32_t ports = bucket_of(hash);
+	uint32_t ports = ports_bucket(&probe->identity);
+	uint32_t exact = exact_bucket(&probe->identity, ports);
 
 	probe->open = true;
 	probe->exact_next = exact_head[exact];
@@ -85,31 +95,30 @@ void probe_open(struct probe *probe)
 
 	/* At the tail: the oldest is found first, and that is the one answered first. */
 	probe->ports_next = NONE;
-	probe->ports_previous = ports_tail[ports];
-	if (ports_tail[ports] == NONE)
-		ports_head[ports] = link;
+	probe->ports_previous = ports_list[ports].tail;
+	if (ports_list[ports].tail == NONE)
+		ports_list[ports].head = link;
 	else
-		at_link(ports_tail[ports])->ports_next = link;
-	ports_tail[ports] = link;
+		at_link(ports_list[ports].tail)->ports_next = link;
+	ports_list[ports].tail = link;
 }
 
 void probe_close(struct probe *probe)
 {
 	uint32_t link = link_to(probe);
-	uint64_t hash = hash_ports(&probe->identity);
-	uint32_t ports = bucket_of(hash);
+	uint32_t ports = ports_bucket(&probe->identity);
+	uint32_t *from = &exact_head[exact_bucket(&probe->identity, ports)];
 
-	uint32_t *from = &exact_head[bucket_of(mix(hash, probe->identity.token))];
 	while (*from != link)
 		from = &at_link(*from)->exact_next;
 	*from = probe->exact_next;
 
 	if (probe->ports_previous == NONE)
-		ports_head[ports] = probe->ports_next;
+		ports_list[ports].head = probe->ports_next;
 	else
 		at_link(probe->ports_previous)->ports_next = probe->ports_next;
 	if (probe->ports_next == NONE)
-		ports_tail[ports] = probe->ports_previous;
+		ports_list[ports].tail = probe->ports_previous;
 	else
 		at_link(probe->ports_next)->ports_previous = probe->ports_previous;
 	probe->open = false;
@@ -117,7 +126,7 @@ void probe_close(struct probe *probe)
 
 struct probe *probe_find(const struct probe_identity *identity)
 {
-	uint32_t at = exact_head[bucket_of(mix(hash_ports(identity), identity->token))];
+	uint32_t at = exact_head[exact_bucket(identity, ports_bucket(identity))];
 
 	for (; at != NONE; at = at_link(at)->exact_next)
 		if (at_link(at)->identity.token == identity->token &&
@@ -128,8 +137,7 @@ struct probe *probe_find(const struct probe_identity *identity)
 
 struct probe *probe_find_ports(const struct probe_identity *identity, const struct probe *after)
 {
-	uint32_t at =
-		after == NULL ? ports_head[bucket_of(hash_ports(identity))] : after->ports_next;
+	uint32_t at = after == NULL ? ports_list[ports_bucket(identity)].head : after->ports_next;
 
 	for (; at != NONE; at = at_link(at)->ports_next)
 		if (same_ports(&at_link(at)->identity, identity))

@@ -34,7 +34,8 @@ struct probe {
 	bool ports_suffice;  /* no probe of its kind had these ports lately: identity.h says more */
 	uint8_t ring;        /* where the identity comes from, for identity.c */
 	uint32_t ring_number;
-	int64_t sent_ns;
+	int64_t sent_ns;        /* as near as can be told */
+	uint32_t sent_doubt_ns; /* it may have left so much earlier */
 	/* Links of the two indices, slot numbers. */
 	uint32_t exact_next;
 	uint32_t ports_next;

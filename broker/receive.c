@@ -18,17 +18,16 @@ enum {
 	 * reply can be longer; its rest is read for the sake of the checksum. An even number, so
 	 * that a checksum can be continued behind it. */
 	HEAD_BYTES = 2048,
-	TAIL_BYTES = 65536 - HEAD_BYTES,
+	PACKET_BYTES = 65536,
+	/* Packets do not begin all at one offset of a page, where they would share few places in
+	 * the processor's cache. */
+	STAGGER_BYTES = 192,
 	CONTROL_BYTES = 256,
 };
 
-static uint8_t heads[RECORD_BATCH][HEAD_BYTES];
-static uint8_t tails[RECORD_BATCH][TAIL_BYTES];
+static uint8_t packets[RECORD_BATCH][PACKET_BYTES + STAGGER_BYTES];
 static _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
-static union {
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-} names[RECORD_BATCH];
+static struct sockaddr_in6 names[RECORD_BATCH];
 
 void receive_control(struct msghdr *message, struct receive_control *control)
 {
@@ -77,8 +76,8 @@ void receive_report(struct probe *probe, struct record_event *event, const uint8
 		    const struct receive_control *control)
 {
 	event->cookie = probe->cookie;
-	event->sent_ns = probe->sent_ns;
-	event->received_ns = clock_of_stamp(&control->stamp, probe->sent_ns);
+	event->received_ns = clock_of_stamp(&control->stamp, probe->sent_ns - probe->sent_doubt_ns);
+	event->sent_ns = probe->sent_ns < event->received_ns ? probe->sent_ns : event->received_ns;
 	if (probe->identity.family == 6 && event->responder[0] == 0xfe &&
 	    (event->responder[1] & 0xc0) == 0x80)
 		event->responder_ifindex = control->ifindex;
@@ -96,21 +95,21 @@ static bool describe(size_t index, uint8_t protocol, uint8_t family, size_t byte
 	*received = (struct received){
 		.family = family,
 		.protocol = protocol,
-		.tail = tails[index],
+		.tail = packets[index] + HEAD_BYTES,
 		.tail_bytes = bytes - head_bytes,
 	};
 	if (family == 6) {
 		if (control->local6 == NULL || !control->has_ttl)
 			return false;
 		received->ttl = control->ttl;
-		received->source = (const uint8_t *)&names[index].in6.sin6_addr;
+		received->source = (const uint8_t *)&names[index].sin6_addr;
 		received->destination = control->local6;
-		received->transport = heads[index];
+		received->transport = packets[index];
 		received->transport_bytes = head_bytes;
 		return true;
 	}
 	struct wire_ip ip;
-	if (!wire_ip_read(heads[index], head_bytes, &ip) || ip.family->family != 4 ||
+	if (!wire_ip_read(packets[index], head_bytes, &ip) || ip.family->family != 4 ||
 	    ip.later_fragment)
 		return false;
 	received->ttl = ip.ttl;
@@ -121,7 +120,7 @@ static bool describe(size_t index, uint8_t protocol, uint8_t family, size_t byte
 	return true;
 }
 
-static void handle(size_t index, int socket, struct mmsghdr *message)
+static void handle(size_t index, uint8_t family, uint8_t protocol, struct mmsghdr *message)
 {
 	struct receive_control control;
 	struct received received;
@@ -129,8 +128,7 @@ static void handle(size_t index, int socket, struct mmsghdr *message)
 	const uint8_t *extension;
 
 	receive_control(&message->msg_hdr, &control);
-	if (!describe(index, sockets_raw_protocol(socket), sockets_raw_family(socket),
-		      message->msg_len, &control, &received))
+	if (!describe(index, protocol, family, message->msg_len, &control, &received))
 		return;
 	struct probe *probe = answer_recognise(&received, &event, &extension);
 	if (probe != NULL)
@@ -140,16 +138,18 @@ static void handle(size_t index, int socket, struct mmsghdr *message)
 void receive_raw(int socket)
 {
 	static struct mmsghdr messages[RECORD_BATCH];
-	static struct iovec pieces[RECORD_BATCH][2];
+	static struct iovec pieces[RECORD_BATCH];
+	uint8_t family = sockets_raw_family(socket);
+	uint8_t protocol = sockets_raw_protocol(socket);
 
 	for (size_t i = 0; i < RECORD_BATCH; i++) {
-		pieces[i][0] = (struct iovec){heads[i], HEAD_BYTES};
-		pieces[i][1] = (struct iovec){tails[i], TAIL_BYTES};
+		pieces[i] = (struct iovec){packets[i], PACKET_BYTES};
 		messages[i].msg_hdr = (struct msghdr){
-			.msg_name = &names[i],
-			.msg_namelen = sizeof(names[i]),
-			.msg_iov = pieces[i],
-			.msg_iovlen = 2,
+			/* The source address of an IPv4 packet is in its header. */
+			.msg_name = family == 6 ? &names[i] : NULL,
+			.msg_namelen = family == 6 ? sizeof(names[i]) : 0,
+			.msg_iov = &pieces[i],
+			.msg_iovlen = 1,
 			.msg_control = controls[i],
 			.msg_controllen = CONTROL_BYTES,
 		};
@@ -159,5 +159,5 @@ void receive_raw(int socket)
 		return;
 	clock_compare();
 	for (int i = 0; i < count; i++)
-		handle((size_t)i, socket, &messages[i]);
+		handle((size_t)i, family, protocol, &messages[i]);
 }

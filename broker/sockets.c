@@ -119,6 +119,13 @@ static int set_fragmentation(int socket, const struct wire_family *wire, bool do
 	return set_option(socket, IPPROTO_IPV6, IPV6_DONTFRAG, dont_fragment ? 1 : 0);
 }
 
+static int set_default_ttl(int socket, const struct wire_family *wire)
+{
+	if (wire->family == 4)
+		return set_option(socket, IPPROTO_IP, IP_TTL, SOCKETS_DEFAULT_TTL);
+	return set_option(socket, IPPROTO_IPV6, IPV6_UNICAST_HOPS, SOCKETS_DEFAULT_TTL);
+}
+
 /* Types that are no answers are turned away before the kernel even copies the packet. */
 static int set_icmp_types(int socket, const struct wire_family *wire, bool receives)
 {
@@ -177,6 +184,8 @@ static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bo
 		return "open a raw socket";
 	if (set_fragmentation(made, wire, dont_fragment) != 0)
 		return "set how a raw socket fragments";
+	if (set_default_ttl(made, wire) != 0)
+		return "set the TTL of a raw socket";
 	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, !dont_fragment) != 0)
 		return "set the ICMP types of a raw socket";
 	/* The kernel grants what it allows; a smaller buffer is no failure. */

@@ -11,6 +11,11 @@
 #include "broker/identity.h"
 #include "policy/step.h"
 
+enum {
+	/* What a raw socket puts into its packets unless a control message says otherwise. */
+	SOCKETS_DEFAULT_TTL = 255,
+};
+
 /* What has been opened. Descriptor numbers are those of descriptors.h. */
 struct broker_sockets {
 	uint32_t features; /* enum hello_features; DEVICE and LOCAL_PORT among them, MARK not */

@@ -30,6 +30,15 @@ enum {
 	/* TTL, TOS, mark and flow label of 24 bytes each, packet information of 40. */
 	CONTROL_BYTES = 4 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo)),
 	FLOW_LABEL_MASK = 0xfffff, /* RFC 8200 6 */
+	/* The clock is read after so many packets. Each costs some microseconds, and an
+	 * interruption of the process spoils the send times of those between two readings, not of
+	 * more. */
+	PACKETS_A_READING = 16,
+	/* A packet leaves when so many eighths of the time that it takes the kernel have gone by,
+	 * or this time: what follows is the driver's, or, on loopback, the answer's
+	 * (tests/bench/NOTES.md has measurements). */
+	EIGHTHS_BEFORE_LEAVING = 3,
+	MOST_BEFORE_LEAVING_NS = 2000,
 };
 
 /* A probe on its way out. */
@@ -43,7 +52,8 @@ struct outgoing {
 		struct sockaddr_in6 in6;
 	} to;
 	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
-	size_t control_bytes;
+	size_t control_bytes; /* where the next control message begins */
+	size_t control_end;   /* where the last one ends */
 };
 
 static struct outgoing outgoing[RECORD_BATCH];
@@ -70,6 +80,7 @@ static void add_control(struct outgoing *out, int level, int type, const void *d
 	control->cmsg_type = type;
 	control->cmsg_len = CMSG_LEN(bytes);
 	memcpy(CMSG_DATA(control), data, bytes);
+	out->control_end = out->control_bytes + CMSG_LEN(bytes);
 	out->control_bytes += CMSG_SPACE(bytes);
 }
 
@@ -92,7 +103,8 @@ static void address_ipv4(struct outgoing *out)
 	memcpy(&out->to.in.sin_addr, request->destination, sizeof(out->to.in.sin_addr));
 	memcpy(&info.ipi_spec_dst, request->source, sizeof(info.ipi_spec_dst));
 	add_control(out, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
-	add_control(out, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
+	if (ttl != SOCKETS_DEFAULT_TTL)
+		add_control(out, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
 	if (tos != 0)
 		add_control(out, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
 }
@@ -110,8 +122,10 @@ static void address_ipv6(struct outgoing *out)
 		out->to.in6.sin6_scope_id = request->ifindex;
 	memcpy(&info.ipi6_addr, request->source, sizeof(info.ipi6_addr));
 	add_control(out, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
-	add_control(out, IPPROTO_IPV6, IPV6_HOPLIMIT, &hop_limit, sizeof(hop_limit));
-	add_control(out, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof(traffic_class));
+	if (hop_limit != SOCKETS_DEFAULT_TTL)
+		add_control(out, IPPROTO_IPV6, IPV6_HOPLIMIT, &hop_limit, sizeof(hop_limit));
+	if (traffic_class != 0)
+		add_control(out, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof(traffic_class));
 	if ((request->flags & PROBE_FLOW) != 0) {
 		uint32_t label_be = flow_label_be(request->flow);
 		add_control(out, IPPROTO_IPV6, IPV6_FLOWINFO, &label_be, sizeof(label_be));
@@ -167,7 +181,9 @@ static void fill_header(struct msghdr *header, struct outgoing *out)
 		.msg_iov = &out->piece,
 		.msg_iovlen = 1,
 		.msg_control = out->control,
-		.msg_controllen = out->control_bytes,
+		/* Without padding at the end: up to a source address alone the kernel has room for
+		 * it, for more it must allocate. */
+		.msg_controllen = out->control_end,
 	};
 }
 
@@ -178,19 +194,37 @@ static bool is_alike(const struct record_probe *a, const struct record_probe *b)
 	       memcmp(a->destination, b->destination, sizeof(a->destination)) == 0;
 }
 
-/* How many probes from the first on are alike. */
+/* How many probes from the first on are alike, up to PACKETS_A_READING. */
 static unsigned int run_length(struct outgoing *const *batch, unsigned int count)
 {
 	unsigned int length = 1;
 
+	if (count > PACKETS_A_READING)
+		count = PACKETS_A_READING;
 	while (length < count && is_alike(batch[0]->request, batch[length]->request))
 		length++;
 	return length;
 }
 
-/* Sends `count` prepared probes on their common socket. The kernel takes those of one call one
- * after the other, so that the send times of probes that are alike lie evenly between the clock
- * before and after; others (a trace, one probe to each hop) leave in a call of their own. */
+/* The kernel takes the packets one after the other: alike as they are, they left at even distances
+ * between the two readings of the clock. */
+static void note_times(struct outgoing *const *batch, int count, int64_t before_ns,
+		       int64_t after_ns)
+{
+	int64_t each_ns = (after_ns - before_ns) / count;
+	int64_t into_ns = each_ns * EIGHTHS_BEFORE_LEAVING / 8;
+
+	if (into_ns > MOST_BEFORE_LEAVING_NS)
+		into_ns = MOST_BEFORE_LEAVING_NS;
+	for (int i = 0; i < count; i++, into_ns += each_ns) {
+		struct probe *probe = batch[i]->probe;
+		probe->sent_ns = before_ns + into_ns;
+		probe->sent_doubt_ns = (uint32_t)(into_ns < UINT32_MAX ? into_ns : UINT32_MAX);
+	}
+}
+
+/* Sends `count` prepared probes on their common socket: what is alike in one call, others (a trace,
+ * one probe to each hop) in a call of their own. */
 static void send_batch(int socket, struct outgoing *const *batch, unsigned int count)
 {
 	static struct mmsghdr messages[RECORD_BATCH];
@@ -198,21 +232,21 @@ static void send_batch(int socket, struct outgoing *const *batch, unsigned int c
 
 	for (unsigned int i = 0; i < count; i++)
 		fill_header(&messages[i].msg_hdr, batch[i]);
+	int64_t before_ns = clock_now_ns();
 	while (done < count) {
-		int64_t before_ns = clock_now_ns();
 		int sent = sendmmsg(socket, messages + done, run_length(batch + done, count - done),
 				    MSG_DONTWAIT | MSG_NOSIGNAL);
+		int error = errno;
+		int64_t after_ns = clock_now_ns();
 		if (sent < 0) {
 			probe_close(batch[done]->probe);
-			refuse(batch[done]->request, errno);
+			refuse(batch[done]->request, error);
 			done++;
-			continue;
+		} else {
+			note_times(batch + done, sent, before_ns, after_ns);
+			done += (unsigned int)sent;
 		}
-		int64_t took_ns = clock_now_ns() - before_ns;
-		for (int i = 0; i < sent; i++)
-			batch[done + (unsigned int)i]->probe->sent_ns =
-				before_ns + took_ns * i / sent;
-		done += (unsigned int)sent;
+		before_ns = after_ns;
 	}
 }
 
