@@ -280,6 +280,7 @@ int doctor_main(int argc, char **argv)
 		}
 	}
 	if (optind != argc) {
+		fprintf(stderr, "postern doctor: takes no argument: '%s'\n", argv[optind]);
 		fputs(usage, stderr);
 		return 2;
 	}

@@ -270,12 +270,17 @@ static int parse_options(int argc, char **argv, struct options *options)
 			puts("mtr-packet (postern) " POSTERN_VERSION);
 			return EXIT_SUCCESS;
 		} else {
+			if (option == 'c')
+				fprintf(stderr,
+					"mtr-packet: --compat: '%s' is neither 0.95 nor 0.96\n",
+					optarg);
 			fputs(usage, stderr);
 			return 2;
 		}
 	}
 	if (optind == argc)
 		return -1;
+	fprintf(stderr, "mtr-packet: takes no argument: '%s'\n", argv[optind]);
 	fputs(usage, stderr);
 	return 2;
 }
