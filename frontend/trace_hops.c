@@ -8,9 +8,6 @@
 #include "frontend/trace_internal.h"
 
 enum {
-	/* While the distance is unknown, how far beyond the last hop that answered: every probe
-	 * beyond the destination costs one of the few errors a second that it may send. */
-	WINDOW = 2,
 	/* Packets for a hop that stays silent though hops beyond it answer. The try is cut short,
 	 * so two packets stand for each; with loss seen on this path, more are cheap and needed. */
 	HURRIED_PACKETS_A_TRY = 2,
@@ -24,7 +21,7 @@ enum {
 
 /* A hop is silent this long after its first probe at the earliest, though hops beyond it answered:
  * routers answer from a slow path, tens of milliseconds later than they forward. */
-#define HURRIED_NS (190 * MILLISECOND_NS)
+#define HURRIED_NS (215 * MILLISECOND_NS)
 /* The last packet is waited for at least this long. */
 #define LAST_WAIT_NS (45 * MILLISECOND_NS)
 /* Probes repeated in a hurry need not be further apart than this on a slow path. */
@@ -376,8 +373,10 @@ static uint8_t window(struct trace *trace, int64_t now_ns)
 		wake_at(trace, scout->first_ns + HEAD_START_NS);
 		return 0;
 	}
+	/* Twice as far each time: seven round trips to the 128th hop, one too far at most for each
+	 * hop there is. */
 	if (trace->highest != 0)
-		to = trace->highest + (unsigned)WINDOW;
+		to = 2u * trace->highest + 1;
 	return to < limit ? (uint8_t)to : limit;
 }
 

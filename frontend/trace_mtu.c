@@ -486,6 +486,22 @@ static void search_tick(struct trace *trace, int64_t now_ns)
 
 /* --- full size -------------------------------------------------------------------------------- */
 
+/* Hop by hop once two were lost, or one, if the scout was lost as well: then the end is silent, and
+ * people wait for the lines before. With nothing small that answers there is nothing to compare. */
+static void suspect(struct trace *trace, int64_t now_ns)
+{
+	const struct question *full = &trace->questions[ASK_FULL];
+	unsigned lost = trace->questions[ASK_SCOUT].open ? 1 : 2;
+	int64_t until_ns = full->last_ns + lost_after(trace, LOST_FLOOR_NS);
+
+	if (full->tries < lost || trace->highest == 0)
+		return;
+	if (full->tries > lost || full->due || now_ns >= until_ns)
+		trace->mtu_phase = MTU_SUSPECT;
+	else
+		wake_at(trace, until_ns);
+}
+
 /* Two tries in a hurry, then those that a rate limit may need. */
 static void full_tick(struct trace *trace, int64_t now_ns)
 {
@@ -507,15 +523,8 @@ static void full_tick(struct trace *trace, int64_t now_ns)
 		question->ttl = hops_limit(trace);
 		question_repeat(trace, question, now_ns);
 	}
-	/* Hop by hop only after the second was lost, too; nothing smaller answers, nothing to
-	 * compare with. */
-	if (trace->mtu_phase == MTU_ASKING && question->tries == 2 && trace->highest != 0) {
-		until_ns = question->last_ns + lost_after(trace, LOST_FLOOR_NS);
-		if (now_ns >= until_ns && !question->due)
-			trace->mtu_phase = MTU_SUSPECT;
-		else
-			wake_at(trace, until_ns);
-	}
+	if (trace->mtu_phase == MTU_ASKING)
+		suspect(trace, now_ns);
 	if (question->silent && trace->mtu_phase == MTU_ASKING)
 		settle(trace);
 }

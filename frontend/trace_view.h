@@ -29,7 +29,7 @@ struct trace_page {
 	uint32_t scope;
 	const char *protocol; /* "udp" */
 	uint8_t first_ttl;
-	bool both;  /* name and address */
+	bool both; /* name and address */
 	/* the JSON document's: steps wait for the hop at which they show */
 	unsigned steps;
 	const struct trace_step *step[TRACE_STEPS];

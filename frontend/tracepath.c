@@ -380,6 +380,13 @@ static int set_up(struct tracepath *tracepath, const struct transport_sink *sink
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
+static uint16_t next_port(uint16_t first, unsigned probe)
+{
+	unsigned ports = UINT16_MAX - first + 1u;
+
+	return (uint16_t)(first + probe % (ports < PORTS ? ports : PORTS));
+}
+
 static void send_probes(struct tracepath *tracepath)
 {
 	struct trace_probe next;
@@ -393,9 +400,7 @@ static void send_probes(struct tracepath *tracepath)
 		probe.ttl = next.ttl;
 		probe.size_bytes = (uint16_t)next.bytes;
 		if (probe.protocol == IPPROTO_UDP && !tracepath->options.has_flow)
-			probe.port = (uint16_t)(probe.port + next.id % PORTS);
-		if (probe.protocol == IPPROTO_UDP && probe.port == 0)
-			probe.port = tracepath->probe.port; /* beyond 65535 */
+			probe.port = next_port(probe.port, next.id);
 		transport_probe(tracepath->transport, &probe);
 		any = true;
 	}

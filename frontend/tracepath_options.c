@@ -258,7 +258,7 @@ static int take_destination(struct tracepath_options *options, char *text)
 
 int tracepath_parse(int argc, char **argv, struct tracepath_options *options)
 {
-	const char *slash = strrchr(argv[0], '/');
+	char *slash = strrchr(argv[0], '/');
 	int option;
 
 	*options = (struct tracepath_options){
@@ -274,6 +274,7 @@ int tracepath_parse(int argc, char **argv, struct tracepath_options *options)
 		options->family = 4;
 	if (strcmp(options->program, "tracepath6") == 0)
 		options->family = 6;
+	argv[0] = options->program; /* what getopt's complaints begin with */
 	while ((option = getopt_long(argc, argv, "46bef:hI:l:m:nP:p:q:s:VW:w:", long_options,
 				     NULL)) != -1) {
 		int status = take_option(options, option);

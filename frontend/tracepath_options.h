@@ -17,8 +17,8 @@ enum {
 };
 
 struct tracepath_options {
-	const char *program; /* for messages */
-	uint8_t family;      /* 4, 6, or 0: as the name has it */
+	char *program;  /* for messages */
+	uint8_t family; /* 4, 6, or 0: as the name has it */
 	bool numeric;
 	bool both;
 	bool reached_or_fail;  /* -e */

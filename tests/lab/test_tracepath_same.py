@@ -12,7 +12,7 @@ import lab  # noqa: E402
 import tap  # noqa: E402
 import tracepath_lines  # noqa: E402
 
-RANDOM_PATHS = int(os.environ.get('RANDOM_PATHS', '7'))
+RANDOM_PATHS = int(os.environ.get('RANDOM_PATHS', '5'))
 FIRST_SEED = int(os.environ.get('FIRST_SEED', '1'))
 
 
