@@ -142,7 +142,7 @@ class Replies(WithNet):
     def test_sizes(self):
         """From less than the headers to the largest packet there is, in fragments."""
         sizes = 0, 1, 28, 64, 65, 1400, 1500, 1501, 5000, 65535
-        asked = [(f, p, s) for f in FAMILIES for p in ('icmp', 'udp') for s in sizes]
+        asked = [(f, p, s) for f in FAMILIES for p in PROTOCOLS for s in sizes]
         replies = self.client.ask(*[
             probe(f, 1, 'protocol', p, 'size', str(s)) for f, p, s in asked])
         for case, reply in zip(asked, replies):
@@ -246,6 +246,33 @@ class Requests(WithNet):
             with self.subTest(request=request):
                 self.assertIn(self.client.one(request, within=5).word, words)
 
+    def test_addresses_that_are_special(self):
+        """Whatever they are answered with, they are answered, once, and the next probe works."""
+        for address in ('ip-4 0.0.0.0', 'ip-4 0.0.0.1', 'ip-4 127.255.255.255', 'ip-4 240.0.0.1',
+                        'ip-4 198.18.0.0', 'ip-6 ::', 'ip-6 ::ffff:203.0.113.1',
+                        'ip-6 ::ffff:127.0.0.1', 'ip-6 ::203.0.113.1', 'ip-6 fe80::1',
+                        'ip-6 ::1%lo', 'ip-6 ff02::1%eth0', 'ip-6 64:ff9b::203.0.113.1'):
+            for protocol in PROTOCOLS:
+                with self.subTest(address=address, protocol=protocol):
+                    reply = self.client.one('send-probe %s protocol %s timeout 0.2' % (
+                        address, protocol), within=5)
+                    self.assertNotIn(reply.word, ('unexpected-error', 'probes-exhausted'), reply)
+        self.expect(self.client.one(probe(4)), 'reply', '203.0.113.1')
+        self.expect(self.client.one(probe(6)), 'reply', '2001:db8:113::1')
+
+    def test_sources_that_are_special(self):
+        for more in ('local-ip-4 0.0.0.0', 'local-ip-4 127.0.0.1', 'local-ip-4 255.255.255.255',
+                     'local-ip-4 224.0.0.1'):
+            with self.subTest(more=more):
+                reply = self.client.one(probe(4, 1, more, 'timeout 0.2'), within=5)
+                self.assertNotIn(reply.word, ('unexpected-error', 'probes-exhausted'), reply)
+        for more in ('local-ip-6 ::', 'local-ip-6 ::1', 'local-ip-6 ff02::1',
+                     'local-ip-6 ::ffff:198.18.0.1'):
+            with self.subTest(more=more):
+                reply = self.client.one(probe(6, 1, more, 'timeout 0.2'), within=5)
+                self.assertNotIn(reply.word, ('unexpected-error', 'probes-exhausted'), reply)
+        self.expect(self.client.one(probe(4)), 'reply', '203.0.113.1')
+
     def test_check_support(self):
         for feature in ('send-probe', 'ip-4', 'ip-6', 'icmp', 'udp', 'tcp', 'sctp', 'mark',
                         'local-device', 'details', 'dont-fragment', 'flow'):
@@ -307,6 +334,39 @@ class Requests(WithNet):
     def test_sixteen_arguments_are_not_too_many(self):
         reply = self.client.one(probe(4, 1, *['ttl 3'] * 14, 'ttl 1'))
         self.assertEqual(reply.word, 'ttl-expired')
+
+
+class Invocation(unittest.TestCase):
+    """The ways to start it, and what goes wrong with them."""
+
+    def test_subcommand(self):
+        with packet_nets.simnet(NET) as net:
+            with net.client(program=lab.build('postern'), arguments=('packet',)) as client:
+                self.assertEqual(client.one(probe(4)).word, 'reply')
+            with net.client(program=lab.build('postern'), arguments=(
+                    'packet', '--broker', lab.build('postern-broker'))) as client:
+                self.assertEqual(client.one(probe(6)).word, 'reply')
+
+    def test_broker_that_is_not_there(self):
+        """One line says so; every request is answered; check-support tells the truth."""
+        with packet_nets.simnet(NET) as net:
+            for wrong in '/nonexistent/postern-broker', '/bin/true', '/dev/null', '/':
+                with self.subTest(broker=wrong):
+                    client = net.client(arguments=('--broker', wrong))
+                    replies = client.ask(probe(4), probe(6, 1, 'protocol udp'), within=5)
+                    for reply in replies:
+                        self.assertNotIn(reply.word, ('reply', 'no-reply'), reply)
+                    self.assertEqual(client.supports('icmp'), 'no')
+                    self.assertEqual(client.close(5), 0)
+                    self.assertEqual(len(client.errors), 1, client.errors)
+
+    def test_wrong_options(self):
+        for arguments in (('--nonsense',), ('--compat',), ('--compat', '0.97'), ('--broker',)):
+            with self.subTest(arguments=arguments), packet_nets.simnet(NET) as net:
+                done = net.run(lab.build('mtr-packet'), *arguments, timeout=5, input='')
+                self.assertNotEqual(done.returncode, 0)
+                self.assertEqual(done.stdout, '')
+                self.assertNotEqual(done.stderr, '')
 
 
 UNREACHABLES = 'net-unreachable', 'host-unreachable', 'protocol-unreachable', 'prohibited'
@@ -404,6 +464,25 @@ class Sending(WithNet):
                     self.expect(refused, 'permission-denied')
                     self.expect(sent, 'reply')
                     self.expect(big, 'reply')
+
+
+class LinkDown(WithNet):
+    def test_link_goes_down_and_comes_back(self):
+        """In the middle of a session: said as it is, and over when it is over."""
+        routes = [line for line in self.net.ip('route show').splitlines() if ' via ' in line]
+        self.expect(self.client.one(probe(4)), 'reply')
+        self.net.ip('link set eth0 down')
+        for protocol in PROTOCOLS:
+            reply = self.client.one(probe(4, 1, 'protocol', protocol, 'timeout 1'))
+            self.assertIn(reply.word, ('no-route', 'network-down'), reply)
+        self.net.ip('link set eth0 up')
+        for route in routes:
+            self.net.ip('route replace ' + route.replace(' linkdown', ''))
+        for _ in range(20):  # the first may still wait for the neighbour
+            reply = self.client.one(probe(4, 1, 'timeout 1'))
+            if reply.word == 'reply':
+                break
+        self.expect(reply, 'reply')
 
 
 class LinkLocal(unittest.TestCase):

@@ -23,7 +23,9 @@ import wire  # noqa: E402
 
 NET = '''
 hop address 198.18.1.1,2001:db8:1::1 silent
+dest 203.0.113.201 on icmp=echo
 dest 203.0.113.0/24 on any=silence
+dest 2001:db8:114::1 on icmp=echo
 dest 2001:db8:113::/64 on any=silence
 '''
 
@@ -90,6 +92,7 @@ class OnTheWire(unittest.TestCase):
         cls.net = packet_nets.simnet(NET)
         cls.client = cls.net.client()
         network = cls.net.network
+        cls.echoes = {4: '203.0.113.201', 6: '2001:db8:114::1'}
         cls.sources = {  # the kernel's choice, then the two there are
             4: (cls.net.chosen_source(SILENT[4] % 1), network.source4, network.second4),
             6: (cls.net.chosen_source(SILENT[6] % 1), network.source6, network.second6)}
@@ -212,6 +215,26 @@ class OnTheWire(unittest.TestCase):
             for host, port in ports.items():
                 self.assertEqual([p.source_port for p in found[SILENT[family] % host]], [port])
 
+    def test_times(self):
+        """The round-trip time that is reported is the wire's, as the capture has it. (How close
+        exactly is measured by the benchmark, on a quiet machine.)"""
+        with lab.Capture(filter='icmp or icmp6') as capture:
+            replies = [self.client.one('send-probe ip-%d %s' % (f, self.echoes[f]))
+                       for f in FAMILIES for _ in range(50)]
+        self.assertEqual({r.word for r in replies}, {'reply'})
+        asked, wire_us = {}, []
+        for packet in wire.read_pcap(capture.path):
+            key = packet.family, packet.identifier, packet.sequence
+            if packet.type in (8, 128):
+                asked[key] = packet.when
+            elif packet.type in (0, 129):
+                wire_us.append((packet.when - asked[key]) * 1e6)
+        self.assertEqual(len(wire_us), len(replies))
+        more = sorted(int(r['round-trip-time']) - us for r, us in zip(replies, wire_us))
+        tap.note('reported minus captured: median %.0f us, least %.0f us, most %.0f us' % (
+            more[len(more) // 2], more[0], more[-1]))
+        self.assertLess(abs(more[len(more) // 2]), 1000)
+
     def test_fragments(self):
         """A packet larger than the link leaves in fragments that make up the size asked for."""
         for family, protocol in itertools.product(FAMILIES, ('icmp', 'udp')):
@@ -277,6 +300,20 @@ class OnTheWire(unittest.TestCase):
                 self.assertEqual(again[flow, family, protocol], seen)
                 others = [first[other, family, protocol] for other in (1, 2, 3) if other != flow]
                 self.assertNotIn(seen, others, 'two flows look alike')
+
+    def test_flow_with_everything(self):
+        """A flow changes nothing about the other arguments."""
+        cases = [(host, family, protocol, {'flow': 7, 'tos': 0xb9, 'ttl': 200, 'size': 300,
+                                           'source': 2})
+                 for family in FAMILIES for host, protocol in enumerate(PROTOCOLS, 1)]
+        _, _, found = self.send([self.request(f, host, p, v) for host, f, p, v in cases])
+        for host, family, protocol, asked in cases:
+            with self.subTest(family=family, protocol=protocol):
+                packets = found[SILENT[family] % host]
+                self.assertEqual(len(packets), 1)
+                self.check_ip(packets[0], family, protocol, asked)
+                if family == 6:
+                    self.assertNotEqual(packets[0].flow_label, 0)
 
     def test_flow_without_port(self):
         """The default port of UDP does not change within a flow."""
