@@ -224,6 +224,20 @@ class Readme(unittest.TestCase):
             if not word.startswith("build/"):
                 self.assertTrue(glob.glob(os.path.join(lab.ROOT, word)), word)
 
+    def test_bounds(self):
+        """Numbers that people are told, against the code that decides them."""
+        descriptors = read("broker/descriptors.h")
+        local, held = (int(re.search(rf"{name} = (\d+)", descriptors).group(1))
+                       for name in ("LOCAL_PORTS", "HELD_PORTS"))
+        flows = int(re.search(r"FLOW_HOLDERS = (\d+)", read("broker/identity.c")).group(1))
+        text = " ".join(self.text.split())
+        for words in (f"{local} different ones", f"{held} TCP probes", f"can take {held} ports",
+                      f"source ports ({held - flows})", f"one of {held - flows} port numbers"):
+            self.assertIn(words, text)
+        calls = set(re.findall(r"ALLOW\((\w+)", read("policy/filter/table_broker.c")))
+        self.assertEqual(len(calls), 10)  # "ten system calls", in two lines of the picture
+        self.assertIn("ten system", text)
+
     def test_targets_exist(self):
         makefile = read("Makefile")
         for target in re.findall(r"(?:`|^    (?:sudo )?)make ((?:[A-Z_]+=[^\s`]+ )*[a-z]+)", self.text,
