@@ -541,7 +541,10 @@ class Simnet(Network):
     def stop(self):
         """Ends simnet and returns its counters."""
         if self.counters is None:
-            out, _ = self.process.communicate(timeout=10)
+            out, errors = self.process.communicate(timeout=10)
+            self.counters = {}
+            if self.process.returncode != 0:
+                raise LabError(f"simnet ended with {self.process.returncode}: {errors.strip()}")
             pairs = [line.split() for line in (out or "").splitlines()]
             self.counters = {name: int(value) for name, value in pairs}
         return self.counters

@@ -171,6 +171,11 @@ static bool compose_echo(struct composition *answer, const struct packet_view *v
 		return false;
 	memcpy(at, view->transport, view->transport_bytes);
 	at[0] = view->family == 4 ? 0 : 129;
+	/* the largest packet has no room for options as well */
+	if (view->transport_bytes > 65535 - 60) {
+		answer->header.ip_option_bytes = 0;
+		answer->header.hop_by_hop = answer->header.destination_options = false;
+	}
 	answer->packet.transport_bytes = view->transport_bytes;
 	return true;
 }

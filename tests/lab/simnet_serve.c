@@ -75,7 +75,8 @@ static void queue_packet(struct world *world, const uint8_t *head, size_t head_b
 	memcpy(frame->bytes + MAC_BYTES, link_mac(world->link), MAC_BYTES);
 	put16(frame->bytes + 12, head[0] >> 4 == 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6);
 	memcpy(frame->bytes + ETHERNET_BYTES, head, head_bytes);
-	memcpy(frame->bytes + ETHERNET_BYTES + head_bytes, body, body_bytes);
+	if (body_bytes > 0)
+		memcpy(frame->bytes + ETHERNET_BYTES + head_bytes, body, body_bytes);
 	queue_push(world->queue, frame, due_ns);
 }
 
@@ -129,7 +130,7 @@ static void emit(void *context, const uint8_t *bytes, size_t length, uint64_t af
 	uint64_t due_ns = world->now_ns + after_ns;
 
 	if (length <= link_mtu(world->link))
-		queue_packet(world, bytes, length, NULL, 0, due_ns);
+		queue_packet(world, bytes, length, bytes + length, 0, due_ns);
 	else if (bytes[0] >> 4 == 4)
 		fragment_ip4(world, bytes, length, due_ns);
 	else
