@@ -136,6 +136,7 @@ struct net_hop {
 	bool balance_packets; /* among its addresses by packet; otherwise by flow */
 	uint32_t next_address;
 	uint32_t mtu_bytes;     /* of the link behind it; 0: unlimited */
+	int told_mtu_bytes;     /* in its "too big"; -1: the true one */
 	bool black_hole;        /* too big packets vanish without a word */
 	int tos;                /* rewritten here; -1: left alone */
 	enum net_answer refuse; /* instead of passing anything on; ANSWER_SILENCE: it passes */

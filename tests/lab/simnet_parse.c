@@ -254,6 +254,16 @@ static bool set_mtu(struct parser *parser, char *value)
 	return true;
 }
 
+static bool set_tell_mtu(struct parser *parser, char *value)
+{
+	uint64_t number = 0;
+
+	if (!get_number(parser, "tell-mtu", value, 0, 65535, &number))
+		return false;
+	parser->hop->told_mtu_bytes = (int)number;
+	return true;
+}
+
 static bool set_black_hole(struct parser *parser, char *value)
 {
 	(void)value;
@@ -660,6 +670,7 @@ static const struct setting settings[] = {
 	{"address", IN_HOP, true, set_address},
 	{"balance", IN_HOP, true, set_balance},
 	{"mtu", IN_HOP, true, set_mtu},
+	{"tell-mtu", IN_HOP, true, set_tell_mtu},
 	{"black-hole", IN_HOP, false, set_black_hole},
 	{"tos", IN_HOP, true, set_tos},
 	{"refuse", IN_HOP, true, set_refuse},
@@ -713,6 +724,7 @@ static bool open_hop(struct parser *parser)
 	parser->hop = &net->hops[net->hop_count++];
 	voice_defaults(&parser->hop->voice, 255);
 	parser->hop->tos = -1;
+	parser->hop->told_mtu_bytes = -1;
 	parser->voice = &parser->hop->voice;
 	parser->section = IN_HOP;
 	return true;

@@ -149,7 +149,7 @@ static void hop_answers(struct net_hop *hop, const struct packet_view *view, enu
 	end->fate = PATH_ANSWERED;
 	end->answer = answer;
 	end->voice = &hop->voice;
-	end->mtu_bytes = hop->mtu_bytes;
+	end->mtu_bytes = hop->told_mtu_bytes >= 0 ? (uint32_t)hop->told_mtu_bytes : hop->mtu_bytes;
 }
 
 /* Returns true if the packet goes on behind the hop. */

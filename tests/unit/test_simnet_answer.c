@@ -220,6 +220,17 @@ Test(simnet_path, too_big_or_swallowed)
 	cr_assert(packet_transport_intact(&answers.view));
 }
 
+Test(simnet_path, an_old_router_tells_no_mtu)
+{
+	struct packet_view view;
+
+	parse("hop address 198.18.0.2 mtu 1400 tell-mtu 0\ndest 203.0.113.1\n");
+	view = probe("203.0.113.1", IPPROTO_UDP, 9, 1401);
+	send_probe(&view);
+	cr_assert(answers.view.transport[0] == 3 && answers.view.transport[1] == 4);
+	cr_assert_eq(get32(answers.view.transport + 4), 0);
+}
+
 Test(simnet_path, loss_is_what_the_seed_says)
 {
 	char fates[2][400];
