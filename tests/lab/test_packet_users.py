@@ -32,7 +32,9 @@ PROMISED_GONE_S = 0.2
 def install(kind):
     """The programs in a folder of their own, the broker privileged by `kind`; returns the folder."""
     folder = lab.scratch('installed-' + kind)
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
+    if os.path.exists(os.path.join(folder, 'mtr-packet')):
+        return folder
     for program in 'postern', 'postern-broker':
         shutil.copyfile(lab.build(program), os.path.join(folder, program))
         os.chmod(os.path.join(folder, program), 0o755)
@@ -141,7 +143,8 @@ class Way:
         with client:
             status = processes.status(client.process.pid)
             self.assertEqual(status['NoNewPrivs'], '1')
-            self.assertEqual(status['Seccomp'], '2')
+            if not processes.sanitized(self.program):  # which needs system calls of its own
+                self.assertEqual(status['Seccomp'], '2')
             self.assertEqual(set(status['Uid'].split()), {str(self.user)})
             if self.user:
                 self.assertEqual(int(status['CapPrm'], 16), 0)
@@ -191,28 +194,45 @@ class Root(Way, unittest.TestCase):
     user = 0
 
 
-class NoPrivilege(unittest.TestCase):
-    """An ordinary user with a broker that has no privilege: told so, and no request is lost."""
+AS_USER = 'setpriv', '--reuid', str(USER), '--regid', str(USER), '--clear-groups'
 
-    def test_every_request_is_answered(self):
+
+class NoPrivilege(unittest.TestCase):
+    """Where the broker cannot get CAP_NET_RAW, as in many containers: one line says why and what to
+    do, check-support says no, and no request is lost."""
+
+    def check(self, kind, prefix):
         if lab.in_user_namespace():
             self.skipTest('needs the real root')
-        folder = install('none')
+        folder = install(kind)
         with packet_nets.chain(1) as net:
             lab.inside(lab.HOST, lab.allow_ping, False)
-            client = net.client(
-                prefix=('setpriv', '--reuid', str(USER), '--regid', str(USER), '--clear-groups'),
-                program=os.path.join(folder, 'mtr-packet'))
-            with client:
-                supported = client.supports('icmp')
+            with net.client(prefix=prefix, program=os.path.join(folder, 'mtr-packet')) as client:
+                for feature in 'icmp', 'sctp', 'mark':
+                    self.assertEqual(client.supports(feature), 'no')
                 replies = client.ask(*['send-probe ip-4 %s timeout 2 protocol %s' % (
-                    net.network.destination4, p) for p in ('icmp', 'udp', 'tcp', 'sctp')])
-                tap.note([r.line.strip() for r in replies])
-                if supported == 'no':
-                    self.assertNotIn(replies[0].word, ('reply', 'no-reply'))
+                    net.network.destination4, p) for p in ('icmp', 'sctp')], within=5)
+                for reply in replies:
+                    self.assertNotIn(reply.word, ('reply', 'no-reply', 'ttl-expired'))
                 self.assertEqual(client.close(5), 0)
-                self.assertLessEqual(len(client.errors), 2, client.errors)
-                tap.note(client.errors)
+                self.assertEqual(len(client.errors), 1, client.errors)
+                self.assertIn('CAP_NET_RAW', client.errors[0])
+                tap.note(replies[0].line + client.errors[0])
+
+    def test_broker_not_installed_with_privilege(self):
+        self.check('none', AS_USER)
+
+    def test_no_new_privileges(self):
+        self.check('capability', (*AS_USER, '--no-new-privs'))
+
+    def test_no_new_privileges_and_setuid(self):
+        self.check('setuid', (*AS_USER, '--no-new-privs'))
+
+    def test_not_in_the_bounding_set(self):
+        self.check('capability', (*AS_USER, '--bounding-set', '-net_raw'))
+
+    def test_root_without_it(self):
+        self.check('none', ('setpriv', '--bounding-set', '-net_raw', '--inh-caps', '-net_raw'))
 
 
 if __name__ == '__main__':
