@@ -21,7 +21,7 @@ enum {
 
 /* A hop is silent this long after its first probe at the earliest, though hops beyond it answered:
  * routers answer from a slow path, tens of milliseconds later than they forward. */
-#define HURRIED_NS (215 * MILLISECOND_NS)
+#define HURRIED_NS (195 * MILLISECOND_NS)
 /* The last packet is waited for at least this long. */
 #define LAST_WAIT_NS (45 * MILLISECOND_NS)
 /* Probes repeated in a hurry need not be further apart than this on a slow path. */
