@@ -16,8 +16,9 @@
 
 enum {
 	EXIT_VIOLATION = 65, /* EX_DATAERR */
-	/* A batch of answers and a batch of refused requests. */
-	EVENTS_MAX = 2 * RECORD_BATCH,
+	/* A batch of answers and a batch of refused requests must find room. */
+	EVENTS_ROOM = 2 * RECORD_BATCH,
+	EVENTS_MAX = 2 * EVENTS_ROOM,
 	EXTENDED_MAX = RECORD_BATCH,
 	/* Extended events are nine times as long: so many make a message of some 9 kB. */
 	EXTENDED_BATCH = 16,
@@ -192,4 +193,9 @@ bool channel_ready(void)
 		extended_count =
 			send_records(extended, sizeof(extended[0]), extended_count, EXTENDED_BATCH);
 	return event_count == 0 && extended_count == 0;
+}
+
+bool channel_has_room(void)
+{
+	return event_count <= EVENTS_MAX - EVENTS_ROOM && extended_count == 0;
 }

@@ -37,12 +37,15 @@ bool channel_hello(uint32_t features, struct step_failure *failure);
 /* Reads one message. Ends the process if it breaks the rules. */
 enum channel_result channel_read(struct channel_message *message);
 
-/* Queues an event; there is room for it if channel_ready() said so before the batch. */
+/* Queues an event; there is room for it if channel_has_room() said so before the batch. */
 void channel_event(const struct record_event *event, const uint8_t *extension);
 
-/* Sends what is queued as far as the front end takes it. True if all of it is gone: then there is
- * room for a batch of events from receiving and one from sending. */
+/* Sends what is queued as far as the front end takes it. True if all of it is gone. */
 bool channel_ready(void);
+
+/* There is room for a batch of events from receiving and one from sending, as there always is when
+ * channel_ready() has just said yes. */
+bool channel_has_room(void);
 
 /* Ends the process because the front end broke a rule: one line on stderr, EX_DATAERR. */
 _Noreturn void channel_violation(const char *what);

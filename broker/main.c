@@ -65,7 +65,7 @@ int main(void)
 	struct step_failure failure = {.step = NULL};
 
 	if (start(&failure))
-		serve(sockets.features);
+		serve();
 	explain(&failure);
 	_exit(failure.exit_status);
 }

@@ -135,29 +135,38 @@ static void handle(size_t index, uint8_t family, uint8_t protocol, struct mmsghd
 		receive_report(probe, &event, extension, &control);
 }
 
+/* The kernel overwrites what a message had room for with what it has put there. */
+static void offer(struct msghdr *header, struct iovec *piece, size_t index, uint8_t family)
+{
+	*piece = (struct iovec){packets[index], PACKET_BYTES};
+	*header = (struct msghdr){
+		/* The source address of an IPv4 packet is in its header. */
+		.msg_name = family == 6 ? &names[index] : NULL,
+		.msg_namelen = family == 6 ? sizeof(names[index]) : 0,
+		.msg_iov = piece,
+		.msg_iovlen = 1,
+		.msg_control = controls[index],
+		.msg_controllen = CONTROL_BYTES,
+	};
+}
+
 void receive_raw(int socket)
 {
 	static struct mmsghdr messages[RECORD_BATCH];
 	static struct iovec pieces[RECORD_BATCH];
+	static uint8_t offered_family;
 	uint8_t family = sockets_raw_family(socket);
 	uint8_t protocol = sockets_raw_protocol(socket);
 
-	for (size_t i = 0; i < RECORD_BATCH; i++) {
-		pieces[i] = (struct iovec){packets[i], PACKET_BYTES};
-		messages[i].msg_hdr = (struct msghdr){
-			/* The source address of an IPv4 packet is in its header. */
-			.msg_name = family == 6 ? &names[i] : NULL,
-			.msg_namelen = family == 6 ? sizeof(names[i]) : 0,
-			.msg_iov = &pieces[i],
-			.msg_iovlen = 1,
-			.msg_control = controls[i],
-			.msg_controllen = CONTROL_BYTES,
-		};
-	}
+	for (size_t i = 0; i < RECORD_BATCH && family != offered_family; i++)
+		offer(&messages[i].msg_hdr, &pieces[i], i, family);
+	offered_family = family;
 	int count = recvmmsg(socket, messages, RECORD_BATCH, MSG_DONTWAIT, NULL);
 	if (count <= 0)
 		return;
 	clock_compare();
-	for (int i = 0; i < count; i++)
-		handle((size_t)i, family, protocol, &messages[i]);
+	for (size_t i = 0; i < (size_t)count; i++) {
+		handle(i, family, protocol, &messages[i]);
+		offer(&messages[i].msg_hdr, &pieces[i], i, family);
+	}
 }

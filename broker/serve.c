@@ -6,6 +6,7 @@
 #include "broker/serve.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,17 +27,23 @@ enum {
 };
 
 static struct pollfd polled[SERVE_POLLED];
+/* Receiving raw sockets are polled from the first probe on that they can have an answer to: for
+ * most front ends that is one of the eight. */
 static size_t raw_count;
+static bool is_polled[RECEIVING];
 
-static void poll_raw_sockets(uint32_t features)
+static void poll_channel(void)
 {
 	polled[0] = (struct pollfd){.fd = DESC_CHANNEL, .events = POLLIN};
-	raw_count = 0;
-	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd += 2) {
-		int shift = sockets_raw_family(fd) == 6 ? FEATURE_IPV6_SHIFT : 0;
-		if ((features >> shift & FEATURE_ICMP) != 0)
-			polled[1 + raw_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-	}
+}
+
+static void poll_raw_socket(int fd)
+{
+	bool *known = &is_polled[(fd - DESC_RAW_FIRST) / 2];
+
+	if (!*known)
+		polled[1 + raw_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+	*known = true;
 }
 
 /* Held ports come after the raw sockets as they are bound. */
@@ -89,22 +96,64 @@ static void take_cancels(const struct record_cancel *cancels, size_t count)
 	}
 }
 
-static void take_message(void)
+/* What is queued may wait while there is room for more. */
+static bool make_room(void)
+{
+	return channel_has_room() || channel_ready();
+}
+
+static void receive(int fd)
+{
+	if (!make_room())
+		return;
+	if (fd <= DESC_RAW_LAST)
+		receive_raw(fd);
+	else
+		local_port_receive(fd);
+}
+
+/* Looks at once for answers to what was just sent: those of this very host are there by now, and
+ * take up no room in a socket's buffer while more is sent. */
+static void hear_answers(const struct record_probe *requests, size_t count)
+{
+	uint8_t family = 0, protocol = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (requests[i].family == family && requests[i].protocol == protocol)
+			continue;
+		family = requests[i].family;
+		protocol = requests[i].protocol;
+		int errors = sockets_raw(family, IPPROTO_ICMP, false);
+		int replies = sockets_raw(family, protocol, false);
+		poll_raw_socket(errors);
+		receive(errors);
+		if (replies == errors)
+			continue;
+		poll_raw_socket(replies);
+		receive(replies);
+	}
+}
+
+/* True if it was as long as messages can be, so that more are likely to wait behind it. */
+static bool take_message(void)
 {
 	struct channel_message message;
 
 	switch (channel_read(&message)) {
 	case CHANNEL_NOTHING:
-		return;
+		return false;
 	case CHANNEL_CLOSED:
 		_exit(0);
 	case CHANNEL_MESSAGE:
 		break;
 	}
-	if (message.kind == RECORD_PROBE)
+	if (message.kind == RECORD_PROBE) {
 		take_probes(message.probes, message.count);
-	else
+		hear_answers(message.probes, message.count);
+	} else {
 		take_cancels(message.cancels, message.count);
+	}
+	return message.count == RECORD_BATCH;
 }
 
 static void wait_for(nfds_t count)
@@ -123,26 +172,22 @@ static void wait_for_reader(void)
 		_exit(0);
 }
 
-/* One turn over everything that poll reported. Each batch has room for its events first. */
+/* One turn over everything that poll reported. Each batch has room for its events first. To a front
+ * end in a hurry a few batches' events go together: waking it costs more than sending a probe. */
 static void serve_turn(nfds_t count)
 {
-	for (nfds_t i = 1; i < count; i++) {
-		if (polled[i].revents == 0)
-			continue;
-		if (!channel_ready())
-			return;
-		if (polled[i].fd <= DESC_RAW_LAST)
-			receive_raw(polled[i].fd);
-		else
-			local_port_receive(polled[i].fd);
-	}
-	if (polled[0].revents != 0 && channel_ready())
-		take_message();
+	for (nfds_t i = 1; i < count; i++)
+		if (polled[i].revents != 0)
+			receive(polled[i].fd);
+	if (polled[0].revents == 0 || !make_room())
+		return;
+	while (take_message() && channel_has_room())
+		;
 }
 
-_Noreturn void serve(uint32_t features)
+_Noreturn void serve(void)
 {
-	poll_raw_sockets(features);
+	poll_channel();
 	for (;;) {
 		if (!channel_ready()) {
 			wait_for_reader();

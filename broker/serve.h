@@ -4,8 +4,6 @@
 #ifndef POSTERN_BROKER_SERVE_H
 #define POSTERN_BROKER_SERVE_H
 
-#include <stdint.h>
-
 #include "broker/descriptors.h"
 
 enum {
@@ -13,7 +11,6 @@ enum {
 	SERVE_POLLED = 1 + RAW_SOCKETS / 2 + LOCAL_PORTS,
 };
 
-/* `features` as told in the hello. */
-_Noreturn void serve(uint32_t features);
+_Noreturn void serve(void);
 
 #endif

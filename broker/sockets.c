@@ -146,13 +146,14 @@ static int set_icmp_types(int socket, const struct wire_family *wire, bool recei
 }
 
 /* A socket that only sends would still be handed a copy of every packet of its protocol, to reject
- * it. Bound to a loopback address it is handed almost none; the source address of a probe comes
- * with each packet. Where there is no loopback address this saving fails, and nothing else does. */
+ * it. Bound to a loopback address that hardly anybody uses it is handed almost none; the source
+ * address of a probe comes with each packet. Where there is no loopback address this saving fails,
+ * and nothing else does. */
 static void turn_away(int socket, const struct wire_family *wire)
 {
 	if (wire->family == 4) {
 		struct sockaddr_in loopback = {.sin_family = AF_INET};
-		loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (IN_CLASSA_HOST >> 1));
 		(void)bind(socket, (struct sockaddr *)&loopback, sizeof(loopback));
 	} else {
 		struct sockaddr_in6 loopback = {.sin6_family = AF_INET6,

@@ -33,7 +33,7 @@ enum {
 	/* The clock is read after so many packets. Each costs some microseconds, and an
 	 * interruption of the process spoils the send times of those between two readings, not of
 	 * more. */
-	PACKETS_A_READING = 16,
+	PACKETS_A_READING = 4,
 	/* A packet leaves when so many eighths of the time that it takes the kernel have gone by,
 	 * or this time: what follows is the driver's, or, on loopback, the answer's
 	 * (tests/bench/NOTES.md has measurements). */
