@@ -264,10 +264,13 @@ static struct entry *ask(struct names *names, struct name_request *request, int6
 		return NULL;
 	request->index = names->count++;
 	*entry = (struct entry){.state = NAME_AWAITED, .request = *request, .asked_ns = now_ns};
-	/* The socket has room for more requests than a trace has hops. */
-	if (names->fd < 0 ||
-	    send(names->fd, request, sizeof *request, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	if (names->fd < 0) {
 		entry->state = NAME_NONE;
+	} else if (send(names->fd, request, sizeof *request, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		entry->state = NAME_NONE;
+		/* The socket has room for more requests than a trace has hops. */
+		helper_gone(names);
+	}
 	return entry;
 }
 
