@@ -52,12 +52,17 @@ def ping(target, *options, timeout=20):
     return lab.run(["ping", "-n", *options, target], timeout=timeout).stdout
 
 
+# Goes on until all answers are there. Otherwise ping waits for the last one no longer than an
+# interval, which a busy machine can need for itself.
+PATIENT = ("-w", "10")
+
+
 def received(output):
     return int(re.search(r"(\d+) received", output).group(1))
 
 
 def traceroute_command(target, *options, size=()):
-    return ["traceroute", "-n", "-q", "1", "-w", "0.6", "-N", "16", "-m", "20", *options, target,
+    return ["traceroute", "-n", "-q", "1", "-w", "1", "-N", "16", "-m", "20", *options, target,
             *map(str, size)]
 
 
@@ -90,7 +95,7 @@ class Tools(unittest.TestCase):
     def test_ping(self):
         lab.simnet(os.path.join(lab.HERE, "nets", "dozen.net"))
         for target in (DEST4, DEST6):
-            output = ping(target, "-c", "3", "-i", "0.05")
+            output = ping(target, "-c", "3", "-i", "0.05", *PATIENT)
             self.assertEqual(received(output), 3, output)
             self.assertIn("ttl=52", output)
             times = [float(t) for t in re.findall(r"time=([\d.]+)", output)]
@@ -103,7 +108,8 @@ class Tools(unittest.TestCase):
                               (DEST6, (0, 1452, 1453, 3000, 65527))):
             for size in sizes:
                 with self.subTest(target=target, size=size):
-                    output = ping(target, "-c", "2", "-i", "0.02", "-s", str(size), "-p", "5a")
+                    output = ping(target, "-c", "2", "-i", "0.02", "-s", str(size), "-p", "5a",
+                                  *PATIENT)
                     self.assertEqual(received(output), 2, output)
                     self.assertIn(f"{size + 8} bytes from", output)
                     self.assertNotIn("wrong data", output)
@@ -187,10 +193,12 @@ class Tools(unittest.TestCase):
         for _ in range(2):
             lab.simnet(small("loss 30%"))
             output = ping(DEST4, "-c", "60", "-i", "0.005", "-W", "0.2")
-            seen.append(re.findall(r"icmp_seq=(\d+)", output))
+            sequences = map(int, re.findall(r"icmp_seq=(\d+)", output))
+            # ping hardly waits for the last one, so that a busy machine may lose some itself
+            seen.append([number for number in sequences if number <= 45])
             lab.reset()
         self.assertEqual(seen[0], seen[1])
-        self.assertTrue(25 < len(seen[0]) < 58, seen[0])
+        self.assertTrue(20 < len(seen[0]) < 43, seen[0])
 
     def test_answers_that_are_wrong(self):
         """ping takes none of these for its own."""
@@ -469,9 +477,9 @@ class Chain(unittest.TestCase):
     def test_rate_limited_router(self):
         net = lab.linux_chain(2, rate_limited=[1])
         for target in (net.destination4, net.destination6):
-            output = ping(target, "-c", "30", "-i", "0.005", "-W", "0.3", "-t", "1")
+            output = ping(target, "-c", "30", "-i", "0.005", "-W", "1", "-t", "1")
             self.assertLess(output.split("---")[0].count("exceeded"), 15, output)
-            output = ping(target, "-c", "30", "-i", "0.005", "-W", "0.3", "-t", "2")
+            output = ping(target, "-c", "30", "-i", "0.005", "-W", "1", "-t", "2")
             self.assertEqual(output.split("---")[0].count("exceeded"), 30, output)
 
     def test_source_addresses(self):
@@ -506,9 +514,9 @@ class LongWire(unittest.TestCase):
     def test_a_real_host_far_away(self):
         net = lab.wire_host(25)
         for target in (net.destination4, net.destination6):
-            output = ping(target, "-c", "3", "-i", "0.02", "-W", "3")
+            output = ping(target, "-c", "3", "-i", "0.02", *PATIENT)
             times = [float(t) for t in re.findall(r"time=([\d.]+)", output)]
-            self.assertEqual(len(times), 3, output)
+            self.assertGreaterEqual(len(times), 3, output)
             self.assertGreaterEqual(min(times), 50)
             self.assertEqual(lab.inside("host", try_tcp, target, 443), "refused")
 
