@@ -25,7 +25,7 @@ enum {
 	LINES_A_TURN = 512,
 	EVENTS_A_TURN = 1024,
 	/* A broker says hello within a millisecond or two; one that has not by now never will. */
-	HELLO_WAIT_S = 10,
+	HELLO_WAIT_S = 5,
 };
 
 struct packet {
