@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 bool output_open(struct output *output, size_t capacity)
@@ -71,10 +72,21 @@ static enum output_state write_state(int fd)
 	return ready.revents & POLLOUT ? OUTPUT_EMPTY : OUTPUT_BLOCKED;
 }
 
+/* Writes as much as goes now, if the kernel can be told not to wait (pipes since Linux 6.4).
+ * Returns 0 if it can not, or if nothing goes: write_state() says which. */
+static size_t write_at_once(struct output *output, int fd)
+{
+	struct iovec pending = {output->bytes + output->start, output_pending(output)};
+	ssize_t written = pwritev2(fd, &pending, 1, -1, RWF_NOWAIT);
+
+	return written > 0 ? (size_t)written : 0;
+}
+
 enum output_state output_write(struct output *output, int fd)
 {
 	enum output_state state = OUTPUT_EMPTY;
 
+	output->start += write_at_once(output, fd);
 	while (output->start < output->end) {
 		size_t count = output_pending(output);
 		state = write_state(fd);

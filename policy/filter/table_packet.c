@@ -24,6 +24,7 @@ static const struct entry entries[] = {
 	ALLOW(read, "requests"),
 	ALLOW(write, "replies, messages for people"),
 	ALLOW(writev, "replies in several pieces"),
+	ALLOW(pwritev2, "replies, without waiting"),
 	ALLOW(clock_gettime, "the time, where the kernel maps no vdso"),
 	ALLOW(poll, "as ppoll, from the C library"),
 
