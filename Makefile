@@ -139,8 +139,8 @@ $(OBJ)/libsimnet.a: $(call objects,$(filter-out %_main.c,$(SIMNET_C)))
 $(PRIV)/libpolicy.a: $(POLICY_C:%.c=$(PRIV)/%.o) $(COMMON_C:%.c=$(PRIV)/%.o)
 	$(archive)
 
-# The seccomp filters are compiled here, so that nothing privileged links libseccomp. The compiler of
-# filters and the tables it reads run on the machine that builds.
+# The seccomp filters are compiled here, so that nothing privileged links libseccomp. mkfilter runs while
+# building and writes filters for the machine it runs on: a cross build has no place for it yet.
 MKFILTER = $(BUILD)/gen/mkfilter
 $(MKFILTER): $(patsubst %.c,$(OBJ)/%.o,$(wildcard policy/filter/*.c))
 	$(call say,LD)$(CC) $(FRONT_HARDEN) -pie $(LINK) -o $@ $^ -lseccomp
@@ -172,20 +172,22 @@ $(TOOLS): $(BUILD)/%: $(OBJ)/%.o $(OBJ)/libsupport.a $(LIBRARIES)
 
 # --- running -----------------------------------------------------------------------------------
 
-## Packages first, in a make of their own: what is to be built must not be looked for before.
+# As many compilers as there are processors, unless whoever calls make says how many.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+# Packages first, and then a make of its own: what is to be built must not be looked for before.
 check:
 	@tests/lab/need $(CHECK_PACKAGES)
-	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory $(JOBS) tests
 	@BUILD=$(BUILD) tests/run
 
 demo:
 	@tests/lab/need $(DEMO_PACKAGES)
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(JOBS) all
 	@BUILD=$(BUILD) tests/lab/demo
 
 bench:
 	@tests/lab/need $(BENCH_PACKAGES)
-	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory $(JOBS) tests
 	@BUILD=$(BUILD) tests/bench/run
 
 # --- installing --------------------------------------------------------------------------------
