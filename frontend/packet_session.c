@@ -20,7 +20,8 @@ enum {
 	OUTPUT_STOP_BYTES = 256 << 10,
 	/* One reply for each open probe, and one for the line at hand. */
 	OUTPUT_BYTES = OUTPUT_STOP_BYTES + (RECORD_SLOTS + 1) * REPLY_BYTES,
-	/* A passing shortage is tried again after 2 ms, then 4, up to 64. */
+	/* A passing shortage is tried again after 2 ms, then 4, up to 64; and so is what a router
+	 * wants in fragments. */
 	RETRY_FIRST_MS = 2,
 	RETRY_DOUBLINGS = 5,
 };
@@ -450,7 +451,12 @@ void session_event(void *context, const struct record_event *event, const uint8_
 	switch (event->what) {
 	case EVENT_REPLY:
 	case EVENT_ICMP:
-		answer_event(session, slot, event, extension);
+		/* A path has few narrower links one behind the other; more is no path. */
+		if (slot->tries < RETRY_DOUBLINGS &&
+		    verdict_is_worth_fragments(&slot->probe, event))
+			wait_and_retry(session, slot);
+		else
+			answer_event(session, slot, event, extension);
 		break;
 	case EVENT_FAILED:
 		not_sent(session, slot, event->error);

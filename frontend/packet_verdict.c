@@ -43,21 +43,39 @@ static const struct icmp_errors errors_4 = {ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, IC
 static const struct icmp_errors errors_6 = {ICMP6_TIME_EXCEEDED, ICMP6_TIME_EXCEED_TRANSIT,
 					    ICMP6_PACKET_TOO_BIG, 0};
 
+static const struct icmp_errors *errors_of(const struct record_probe *probe)
+{
+	return probe->family == 4 ? &errors_4 : &errors_6;
+}
+
+static bool is_too_big(const struct record_probe *probe, const struct record_event *event)
+{
+	const struct icmp_errors *errors = errors_of(probe);
+
+	return event->what == EVENT_ICMP && event->icmp_type == errors->too_big_type &&
+	       event->icmp_code == errors->too_big_code;
+}
+
+bool verdict_is_worth_fragments(const struct record_probe *probe, const struct record_event *event)
+{
+	return probe->family == 6 && !(probe->flags & PROBE_DONT_FRAGMENT) &&
+	       is_too_big(probe, event);
+}
+
 /* Beyond those two, any error that the destination itself sends says that it was reached: so does
  * its time exceeded in reassembly, or its parameter problem (how IPv6 refuses a protocol). The same
  * from anyone else says that there is no way through. mtr 0.96 knows that as no-route-host only. */
 enum verdict verdict_of_answer(const struct record_probe *probe, const struct record_event *event,
 			       enum compat compat)
 {
-	const struct icmp_errors *errors = probe->family == 4 ? &errors_4 : &errors_6;
+	const struct icmp_errors *errors = errors_of(probe);
 
 	if (event->what == EVENT_REPLY)
 		return VERDICT_REPLY;
 	if (event->icmp_type == errors->exceeded_type && event->icmp_code == errors->exceeded_code)
 		return VERDICT_TTL_EXPIRED;
 	/* Unasked, "too big" would be a word that mtr does not know. */
-	if (event->icmp_type == errors->too_big_type && event->icmp_code == errors->too_big_code &&
-	    (probe->flags & PROBE_DONT_FRAGMENT))
+	if ((probe->flags & PROBE_DONT_FRAGMENT) && is_too_big(probe, event))
 		return VERDICT_PACKET_TOO_BIG;
 	if (memcmp(event->responder, probe->destination, sizeof(event->responder)) == 0)
 		return VERDICT_REPLY;

@@ -39,6 +39,10 @@ const char *verdict_word(enum verdict verdict);
 enum verdict verdict_of_answer(const struct record_probe *probe, const struct record_event *event,
 			       enum compat compat);
 
+/* A router refuses an IPv6 probe for its size, though it may be fragmented: this host has learnt
+ * the path MTU from the same error (RFC 8201), and the probe gets through when it is sent again. */
+bool verdict_is_worth_fragments(const struct record_probe *probe, const struct record_event *event);
+
 /* What it means that a probe could not be sent. Not for shortages. */
 enum verdict verdict_of_errno(const struct record_probe *probe, int error, enum compat compat);
 

@@ -135,6 +135,22 @@ static void answer(const struct record_probe *probe, uint8_t what, int error)
 	dispatch();
 }
 
+static void answer_icmp(const struct record_probe *probe, uint8_t type, uint8_t code, int mtu_bytes)
+{
+	struct record_event event = {.kind = RECORD_EVENT,
+				     .what = EVENT_ICMP,
+				     .icmp_type = type,
+				     .icmp_code = code,
+				     .cookie = probe->cookie,
+				     .sent_ns = 5 * MS,
+				     .received_ns = 7 * MS,
+				     .mtu_bytes = (uint32_t)mtu_bytes};
+
+	memcpy(event.responder, probe->destination, sizeof(event.responder));
+	cr_assert_eq(send(broker_fd, &event, sizeof(event), 0), sizeof(event));
+	dispatch();
+}
+
 static void turn_clock(int64_t by_ns)
 {
 	session.now_ns += by_ns;
@@ -267,6 +283,44 @@ Test(packet_session, a_shortage_that_does_not_pass_ends_at_the_timeout)
 	}
 	cr_assert_eq(session.now_ns - from_ns, 1000 * MS);
 	expect_output("1 no-reply\n");
+}
+
+Test(packet_session, ipv6_probes_that_may_be_fragmented_are_sent_again)
+{
+	static const struct in6_addr loopback = IN6ADDR_LOOPBACK_INIT;
+	struct route_query query = {.family = 6};
+	struct route_answer route;
+
+	memcpy(query.destination, &loopback, sizeof(query.destination));
+	if (!routes || route_lookup(routes, &query, &route) != 0)
+		cr_skip_test("no IPv6 loopback");
+	greet(ALL_FEATURES, RECORD_SLOTS);
+	say("1 send-probe ip-6 ::1 size 1500");
+	for (int i = 0; i < 2; i++) {
+		struct record_probe probe = heard_probe();
+		answer_icmp(&probe, 2, 0, 1400 - i * 100);
+		expect_output("");
+		turn_clock(session_next_ns(&session) - session.now_ns);
+	}
+	struct record_probe probe = heard_probe();
+	answer(&probe, EVENT_REPLY, 0);
+	expect_output("1 reply ip-6 ::1 round-trip-time 2000\n");
+
+	say("2 send-probe ip-6 ::1 size 1500 dont-fragment 1");
+	probe = heard_probe();
+	answer_icmp(&probe, 2, 0, 1400);
+	expect_output("2 packet-too-big ip-6 ::1 round-trip-time 2000 mtu 1400\n");
+
+	/* Somebody says so for ever. */
+	say("3 send-probe ip-6 ::1 size 1500");
+	for (int i = 0; session_open_probes(&session) > 0; i++) {
+		cr_assert_lt(i, 20);
+		probe = heard_probe();
+		answer_icmp(&probe, 2, 0, 1400);
+		if (session_open_probes(&session) > 0)
+			turn_clock(session_next_ns(&session) - session.now_ns);
+	}
+	expect_output("3 reply ip-6 ::1 round-trip-time 2000\n");
 }
 
 Test(packet_session, failures)
