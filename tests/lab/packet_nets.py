@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 
 import lab
 from packet_client import Client
@@ -16,6 +17,7 @@ class Net:
         self.network = network
         self.device = network.device
         self.prefix = ['nsenter', '--net=' + lab.namespace_path(network.host)]
+        self.meet_gateways()
 
     def __enter__(self):
         return self
@@ -28,6 +30,24 @@ class Net:
 
     def client(self, prefix=(), **how):
         return Client(prefix=[*self.prefix, *prefix], **how)
+
+    def meet_gateways(self, within=5):
+        """Waits until the hardware addresses of the first hop are known: while they are not, the
+        kernel keeps only some packets for it, and a burst would lose the others."""
+        gateways = lab.GATEWAY4, lab.GATEWAY6
+
+        def knock():
+            for family, gateway in zip((socket.AF_INET, socket.AF_INET6), gateways):
+                with socket.socket(family, socket.SOCK_DGRAM) as handle:
+                    handle.sendto(b'', (gateway, 9))
+
+        self.call(knock)
+        until = time.monotonic() + within
+        while not all('%s dev %s lladdr' % (gateway, self.device) in self.ip('neigh show')
+                      for gateway in gateways):
+            if time.monotonic() > until:
+                raise lab.LabError('the gateways do not answer: ' + self.ip('neigh show'))
+            time.sleep(0.01)
 
     def run(self, *argv, **how):
         return subprocess.run([*self.prefix, *argv], capture_output=True, text=True, **how)
@@ -49,6 +69,8 @@ class Net:
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
+        if not results:
+            raise lab.LabError('%s failed in namespace %s' % (function.__name__, ns))
         return results[0]
 
     def chosen_source(self, destination):
