@@ -241,6 +241,26 @@ Test(build, an_unused_packet_is_never_left_over)
 	cr_expect_not(build_probe(&request, 1, &probe, &packet));
 }
 
+/* RFC 768: 0 means "none", and the other zero of one's complement arithmetic is sent. */
+Test(build, a_udp_checksum_is_never_0)
+{
+	struct record_probe request = probes_request(4, IPPROTO_UDP);
+	struct probe *probe = probe_slot(0);
+	struct packet packet;
+	int ones = 0;
+
+	for (int i = 0; i < 300000; i++) {
+		request.payload_byte = (uint8_t)i;
+		request.size_bytes = (uint16_t)(28 + i % 99);
+		if (!build_probe(&request, 1, probe, &packet))
+			cr_assert_fail("no identity");
+		if (probe->identity.token == 0 || wire_get16(packet.header + 6) == 0)
+			cr_assert_fail("a checksum of 0");
+		ones += probe->identity.token == 0xffff;
+	}
+	cr_expect_gt(ones, 0, "none of so many had this sum");
+}
+
 /* Many probes to one port: after the source ports, the checksum tells them apart. */
 Test(build, the_checksum_of_tuned_udp_is_its_token)
 {
