@@ -62,6 +62,9 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *form
 /* --- lines -------------------------------------------------------------------------------------
  */
 
+#define LONG_WORD                                                                                  \
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
 static const char *const destinations[] = {"ip-4 127.0.0.1",
 					   "ip-4 127.0.0.2",
 					   "ip-4 127.9.9.9",
@@ -118,8 +121,7 @@ static const char *const values[] = {"0",
 				     "0x10",
 				     "+7",
 				     "-",
-				     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-				     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+				     LONG_WORD};
 static const char *const right_arguments[] = {"ttl 1",
 					      "ttl 64",
 					      "size 28",

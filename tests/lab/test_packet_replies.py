@@ -538,9 +538,11 @@ dest 2001:db8:113::1 on icmp=echo on udp=port-unreachable on tcp=rst on sctp=abo
                     self.assertEqual(reply['mtu'], '1500')
 
     def test_fragments_pass_without_it(self):
-        for protocol in ('icmp', 'udp'):
-            reply = self.client.one(probe(4, 1, 'protocol', protocol, 'size 2000'))
-            self.expect(reply, 'reply')
+        for family in FAMILIES:
+            for protocol in ('icmp', 'udp'):
+                with self.subTest(family=family, protocol=protocol):
+                    reply = self.client.one(probe(family, 1, 'protocol', protocol, 'size 2000'))
+                    self.expect(reply, 'reply')
 
 
 class OddAnswers(unittest.TestCase):
