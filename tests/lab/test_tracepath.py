@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +16,7 @@ import jsonschema
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lab'))
 import lab  # noqa: E402
+import processes  # noqa: E402
 import tap  # noqa: E402
 import tracepath_lines  # noqa: E402
 
@@ -351,13 +350,15 @@ class Readers(unittest.TestCase):
         lab.reset()
 
     def start(self, *options, **keywords):
-        return lab.popen([lab.build('tracepath'), '-n', *options], stdin=subprocess.DEVNULL,
-                         stderr=subprocess.PIPE, **keywords)
+        process = lab.popen([lab.build('tracepath'), *options], stdin=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, **keywords)
+        self.addCleanup(process.kill)
+        return process
 
     def test_a_closed_stdout_ends_it_quietly(self):
         began = time.monotonic()
         for close_at_once in True, False:
-            process = self.start('203.0.113.77', stdout=subprocess.PIPE)
+            process = self.start('-n', '203.0.113.77', stdout=subprocess.PIPE)
             if not close_at_once:
                 process.stdout.readline()
             process.stdout.close()
@@ -378,7 +379,7 @@ class Readers(unittest.TestCase):
         os.set_blocking(writing, False)
         filler = os.write(writing, b'x' * 65536)
         os.set_blocking(writing, True)
-        process = self.start('--jsonl', TARGETS[0], stdout=writing)
+        process = self.start('-n', '--jsonl', TARGETS[0], stdout=writing)
         os.close(writing)
         time.sleep(1.5)
         self.assertIsNone(process.poll())
@@ -393,7 +394,7 @@ class Readers(unittest.TestCase):
 
     def test_an_interrupt_shows_what_is_known(self):
         for number in signal.SIGINT, signal.SIGTERM:
-            process = self.start('203.0.113.77', stdout=subprocess.PIPE)
+            process = self.start('-n', '203.0.113.77', stdout=subprocess.PIPE)
             time.sleep(1.2)
             process.send_signal(number)
             output, errors = process.communicate(timeout=5)
@@ -403,7 +404,7 @@ class Readers(unittest.TestCase):
             self.assertTrue(output.endswith(b'     Resume: pmtu 1500 \n'), output)
 
     def test_lines_come_as_they_become_known(self):
-        process = self.start('203.0.113.77', stdout=subprocess.PIPE)
+        process = self.start('-n', '203.0.113.77', stdout=subprocess.PIPE)
         began = time.monotonic()
         lines = [process.stdout.readline() for _ in range(13)]
         self.assertIn(b'12:  198.18.11.2', lines[-1])
@@ -413,7 +414,7 @@ class Readers(unittest.TestCase):
         process.communicate()
 
     def test_the_broker_and_the_helper_are_gone_afterwards(self):
-        process = self.start(TARGETS[0], stdout=subprocess.PIPE)
+        process = self.start('-n', TARGETS[0], stdout=subprocess.PIPE)
         process.communicate(timeout=20)
         time.sleep(0.2)
         for pid in filter(str.isdigit, os.listdir('/proc')):
@@ -423,14 +424,32 @@ class Readers(unittest.TestCase):
             except FileNotFoundError:
                 pass
 
-    def test_a_broker_that_dies(self):
+    def test_prober_and_helper_are_confined(self):
+        """With names wanted: the helper asks a server that nobody is."""
         process = self.start('203.0.113.77', stdout=subprocess.PIPE)
         time.sleep(0.8)
-        pids = subprocess.run(['ps', '-o', 'pid=,comm=', '--ppid', str(process.pid)],
-                              stdout=subprocess.PIPE, check=True, text=True).stdout.split('\n')
-        broker = [int(line.split()[0]) for line in pids if 'postern-broker' in line]
-        self.assertEqual(len(broker), 1)
-        os.kill(broker[0], signal.SIGKILL)
+        helpers = [pid for pid in processes.children(process.pid)
+                   if pid != processes.broker_of(process.pid)]
+        self.assertEqual(len(helpers), 1)
+        for pid in process.pid, helpers[0]:
+            status = processes.status(pid)
+            self.assertEqual(status['NoNewPrivs'], '1')
+            if not processes.sanitized(lab.build('postern')):
+                self.assertEqual(status['Seccomp'], '2')
+        # The helper has nothing of the prober's but its end of the channel.
+        self.assertLessEqual({0: '/dev/null', 1: '/dev/null', 2: '/dev/null', 3: 'socket:'}.items(),
+                             processes.descriptors(helpers[0]).items())
+        self.assertLessEqual(set(processes.descriptors(helpers[0]).values()),
+                             {'/dev/null', 'socket:'})
+        # It goes with the prober, even where that cannot end it.
+        process.kill()
+        process.communicate()
+        self.assertIsNotNone(processes.gone_within(helpers[0], 2))
+
+    def test_a_broker_that_dies(self):
+        process = self.start('-n', '203.0.113.77', stdout=subprocess.PIPE)
+        time.sleep(0.8)
+        os.kill(processes.broker_of(process.pid), signal.SIGKILL)
         output, errors = process.communicate(timeout=5)
         self.assertIn(b'     Resume: pmtu 1500 ', output)
         self.assertEqual(errors.count(b'\n'), 1, errors)

@@ -539,8 +539,23 @@ Test(trace_engine, a_router_that_refuses_what_has_not_expired)
 		sprintf(expected + strlen(expected), "%u refused %u\n", at + 1, at);
 		expect(net, expected);
 		expect_within(net, 50);
+		/* The scout, its own TTL in both sizes, the next in one. */
+		cr_assert_leq(net->nodes[at].asked, 4, "asked %u times", net->nodes[at].asked);
 		free(net);
 	}
+}
+
+Test(trace_engine, a_router_that_refuses_and_is_silent_otherwise)
+{
+	struct net *net = path(12);
+
+	net->nodes[6].fate = REFUSER;
+	net->nodes[6].late_refusal = true;
+	net->nodes[6].silent = true;
+	run(net);
+	cr_assert(strstr(net->text, "5 router 5\n6 silent 0\n7 refused 6\n"), "%s", net->text);
+	cr_assert_eq(net->result.stop, TRACE_STOP_UNREACHABLE);
+	free(net);
 }
 
 /* Linux takes two tokens for an unreachable: it limits the error and the route's error. */
@@ -754,6 +769,21 @@ Test(trace_engine, exact_tries_are_exact)
 	run(net);
 	cr_assert(strstr(net->text, "3 silent 0\n"));
 	cr_assert_leq(net->nodes[3].asked, 2);
+	free(net);
+}
+
+Test(trace_engine, few_tries_a_hop_do_not_make_black_holes)
+{
+	struct net *net = path(8);
+
+	net->config.tries = 1;
+	net->config.tries_exact = true;
+	for (unsigned hop = 1; hop < 8; hop++)
+		limit(&net->nodes[hop], 1000 * MS, 1);
+	net->nodes[4].mtu_bytes = 1400;
+	run(net);
+	cr_assert(strstr(net->text, "5 mtu 1400 from 4\n"), "%s", net->text);
+	cr_assert(strstr(net->text, "hole") == NULL, "%s", net->text);
 	free(net);
 }
 
