@@ -65,12 +65,13 @@ static void check_requests(const struct record_probe *requests, size_t count)
 	}
 }
 
-/* Two requests of one message may name one slot, so each is checked when those before it are
- * under way: a batch ends where that would happen. */
+/* Two requests of one message may name one slot, which is not open before they are sent: batches
+ * are numbered, so that this shows. 64 bits, since a number that came again would end a broker that
+ * did nothing but send for half a day. */
 static void take_probes(const struct record_probe *requests, size_t count)
 {
-	static uint32_t taken_in[RECORD_SLOTS];
-	static uint32_t batch_number;
+	static uint64_t taken_in[RECORD_SLOTS];
+	static uint64_t batch_number;
 
 	check_requests(requests, count);
 	batch_number++;
