@@ -21,8 +21,11 @@
 enum {
 	NS_PER_S = 1000000000,
 	/* One turn of the loop does at most this much of each, so that no source starves another
-	 * and no deadline waits for long. */
+	 * and no deadline waits for long. Lines that ask the kernel for routes take longer than
+	 * others: they have a limit in time, too, looked at every few lines. */
 	LINES_A_TURN = 512,
+	LINES_A_LOOK = 32,
+	LINES_NS = 500000,
 	EVENTS_A_TURN = 1024,
 	/* A broker says hello within a millisecond or two; one that has not by now never will. */
 	HELLO_WAIT_S = 5,
@@ -127,6 +130,9 @@ static void take_lines(struct packet *packet)
 	session->now_ns = monotonic_ns();
 	packet->lines_left = true;
 	for (int i = 0; i < LINES_A_TURN && session_accepts(session); i++) {
+		if (i % LINES_A_LOOK == LINES_A_LOOK - 1 &&
+		    monotonic_ns() - session->now_ns > LINES_NS)
+			return;
 		switch (line_next(packet->lines, &line)) {
 		case LINE_TEXT:
 			session_line(session, line);

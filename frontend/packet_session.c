@@ -24,6 +24,8 @@ enum {
 	 * wants in fragments. */
 	RETRY_FIRST_MS = 2,
 	RETRY_DOUBLINGS = 5,
+	/* Deadlines of one call: what is due then is told before the rest is looked at. */
+	EXPIRE_AT_ONCE = 1024,
 };
 
 /* --- replies -----------------------------------------------------------------------------------
@@ -381,10 +383,10 @@ void session_line_too_long(struct session *session)
 
 void session_expire(struct session *session)
 {
-	int32_t number;
-
-	while ((number = deadlines_take_due(session->deadlines, session->now_ns)) !=
-	       DEADLINE_NONE) {
+	for (int i = 0; i < EXPIRE_AT_ONCE; i++) {
+		int32_t number = deadlines_take_due(session->deadlines, session->now_ns);
+		if (number == DEADLINE_NONE)
+			return;
 		struct slot *slot = slots_at(session->slots, (uint32_t)number);
 		if (slot->deadline_ns > session->now_ns) {
 			send_slot(session, slot);

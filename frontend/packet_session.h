@@ -47,7 +47,8 @@ bool session_accepts(const struct session *session);
 void session_line(struct session *session, struct text line);
 void session_line_too_long(struct session *session);
 
-/* Sends again what waited, and answers the probes whose time is up, as of now_ns. */
+/* Sends again what waited, and answers the probes whose time is up, as of now_ns; of very many,
+ * some: session_next_ns() is not later than now_ns then. */
 void session_expire(struct session *session);
 
 /* When session_expire() has something to do next; INT64_MAX: nothing. */

@@ -154,7 +154,9 @@ static void answer_icmp(const struct record_probe *probe, uint8_t type, uint8_t 
 static void turn_clock(int64_t by_ns)
 {
 	session.now_ns += by_ns;
-	session_expire(&session);
+	do
+		session_expire(&session);
+	while (session_next_ns(&session) <= session.now_ns);
 }
 
 #define PROBE "send-probe ip-4 127.0.0.1"
