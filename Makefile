@@ -79,7 +79,7 @@ TOOLS      = $(call programs,$(TOOL_C))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all programs tests check demo bench install uninstall clean help packages FORCE
+.PHONY: all programs tests check demo bench fuzz install uninstall clean help packages FORCE
 
 ## all: the programs, simnet, and every test and benchmark program that needs no extra library (default)
 all: programs $(SIMNET)
@@ -92,6 +92,7 @@ help:
 	@echo '  check      install missing Debian packages, build, run all tests; ends with a count'
 	@echo '  demo       mtr and a raw session over a private network of a dozen hops'
 	@echo '  bench      speed and accuracy next to mtr-packet 0.95, as a table'
+	@echo '  fuzz       libFuzzer on what recognises answers, until interrupted (clang)'
 	@echo '  install    to PREFIX ($(PREFIX)), below DESTDIR if set; gives the broker its capability'
 	@echo '  uninstall  removes what install put there'
 	@echo '  clean      removes $(BUILD)'
@@ -184,6 +185,14 @@ demo:
 	@tests/lab/need $(DEMO_PACKAGES)
 	@$(MAKE) --no-print-directory $(JOBS) all
 	@BUILD=$(BUILD) tests/lab/demo
+
+# Needs clang with libFuzzer; runs until it finds something. Not part of `make check`.
+FUZZ_C = $(wildcard tests/fuzz/packets/*.c) tests/support/packet.c tests/support/probes.c \
+	 $(addprefix broker/,answer.c build.c identity.c probe_table.c) $(COMMON_C)
+fuzz: | $(BUILD)/gen/
+	clang $(COMPILE) -fsanitize=fuzzer,address,undefined -MF $(BUILD)/gen/fuzz_answer.mk \
+		-o $(BUILD)/gen/fuzz_answer $(FUZZ_C)
+	$(BUILD)/gen/fuzz_answer -max_len=1400
 
 bench:
 	@tests/lab/need $(BENCH_PACKAGES)

@@ -518,6 +518,25 @@ Test(answer, everything_that_matters_in_a_reply)
 	}
 }
 
+/* An error of one family that quotes, correctly, an open probe of the other. */
+Test(answer, an_error_quotes_its_own_family)
+{
+	for (size_t i = 0; i < COUNT(families); i++) {
+		struct sent own = send_probe(families[i], IPPROTO_UDP, 0, 0);
+		struct sent other = send_probe(families[1 - i], IPPROTO_UDP, 0, 0);
+		const struct packet_ip ip = quoted_ip(&other);
+		begin(&own, IPPROTO_ICMP);
+		bytes_add8(&answer.packet, time_exceeded(&own));
+		bytes_fill(&answer.packet, 0, 7);
+		packet_add_ip(&answer.packet, &ip, other.count);
+		bytes_add(&answer.packet, other.bytes, other.count);
+		seal();
+		cr_expect_null(recognise());
+		probe_close(own.probe);
+		probe_close(other.probe);
+	}
+}
+
 /* --- cut off, options, fragments -------------------------------------------------------------- */
 
 Test(answer, a_reply_cut_anywhere)
