@@ -134,6 +134,7 @@ static int leave_root(void *context)
 	(void)context;
 	struct step_failure failure;
 	uid_t real, effective, saved;
+	struct __user_cap_data_struct data[2];
 
 	if (geteuid() != 0)
 		return CANNOT;
@@ -146,6 +147,9 @@ static int leave_root(void *context)
 		return 3;
 	if (getgid() != 65534 || getegid() != 65534 || getgroups(0, NULL) != 0)
 		return 4;
+	if (!read_capabilities(data) ||
+	    (data[0].permitted & ~(1u << CAP_NET_RAW | 1u << CAP_SETPCAP)) != 0)
+		return 6;
 	return setuid(0) != 0 && setgid(0) != 0 ? GOOD : 5;
 }
 
