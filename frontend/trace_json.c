@@ -94,7 +94,8 @@ static void print_host(struct trace_page *page, const uint8_t address[16], uint3
 {
 	char text[VIEW_ADDRESS_BYTES];
 
-	view_print(page, ",\"address\":\"%s\"", view_address(page->family, address, scope, text));
+	view_print(page, ",\"address\":\"%s\"",
+		   view_address(page, page->family, address, scope, text));
 	if (name != NULL) {
 		view_print(page, ",\"name\":");
 		print_string(page, name);
@@ -136,8 +137,9 @@ static void print_interface(struct trace_page *page, const struct extension_inte
 	if (interface->has_index)
 		view_print(page, ",\"index\":%u", interface->index);
 	if (interface->address_family != 0)
-		view_print(page, ",\"address\":\"%s\"",
-			   view_address(interface->address_family, interface->address, 0, text));
+		view_print(
+			page, ",\"address\":\"%s\"",
+			view_address(page, interface->address_family, interface->address, 0, text));
 	if (interface->name[0] != '\0') {
 		view_print(page, ",\"name\":");
 		print_string(page, interface->name);
@@ -204,7 +206,7 @@ static void print_head(struct trace_page *page)
 	view_print(page, "\"destination\":");
 	print_string(page, page->destination);
 	view_print(page, ",\"address\":\"%s\",\"family\":%u,\"protocol\":\"%s\"",
-		   view_address(page->family, page->address, page->scope, text), page->family,
+		   view_address(page, page->family, page->address, page->scope, text), page->family,
 		   page->protocol);
 }
 

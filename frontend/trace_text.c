@@ -32,15 +32,17 @@ void view_print(struct trace_page *page, const char *format, ...)
 	output_added(page->output, length < PRINT_BYTES ? (size_t)length : PRINT_BYTES - 1);
 }
 
-const char *view_address(uint8_t family, const uint8_t address[16], uint32_t scope,
-			 char text[VIEW_ADDRESS_BYTES])
+const char *view_address(const struct trace_page *page, uint8_t family, const uint8_t address[16],
+			 uint32_t scope, char text[VIEW_ADDRESS_BYTES])
 {
 	size_t length;
 
 	text[0] = '\0';
 	inet_ntop(family == 4 ? AF_INET : AF_INET6, address, text, VIEW_ADDRESS_BYTES);
 	length = strlen(text);
-	if (scope != 0)
+	if (scope != 0 && scope == page->scope && page->device[0] != '\0')
+		snprintf(text + length, VIEW_ADDRESS_BYTES - length, "%%%s", page->device);
+	else if (scope != 0)
 		snprintf(text + length, VIEW_ADDRESS_BYTES - length, "%%%u", scope);
 	return text;
 }
@@ -59,7 +61,7 @@ static void print_host(struct trace_page *page, const uint8_t address[16], uint3
 	char text[VIEW_ADDRESS_BYTES];
 	char both[PRINT_BYTES / 2];
 
-	view_address(page->family, address, scope, text);
+	view_address(page, page->family, address, scope, text);
 	if (page->both) {
 		snprintf(both, sizeof both, "%s (%s)", name ? name : text, text);
 		print_column(page, both);

@@ -16,8 +16,9 @@
 enum {
 	/* All that a trace of 255 hops can say, in the wordiest format, several times over. */
 	VIEW_BYTES = 4 << 20,
-	/* An IPv6 address, %, and an interface index. */
+	/* An IPv6 address, %, and an interface name (IF_NAMESIZE) or index. */
 	VIEW_ADDRESS_BYTES = 64,
+	VIEW_DEVICE_BYTES = 16,
 };
 
 /* Where and about what a view writes. */
@@ -26,8 +27,9 @@ struct trace_page {
 	const char *destination; /* as the user wrote it */
 	uint8_t family;
 	uint8_t address[16];
-	uint32_t scope;
-	const char *protocol; /* "udp" */
+	uint32_t scope;                 /* of a link-local destination, and of what answers */
+	char device[VIEW_DEVICE_BYTES]; /* the interface of that index */
+	const char *protocol;           /* "udp" */
 	uint8_t first_ttl;
 	bool both; /* name and address */
 	/* the JSON document's: steps wait for the hop at which they show */
@@ -51,8 +53,8 @@ extern const struct trace_view trace_jsonl_view;
 void view_print(struct trace_page *page, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* The address as people write it, with %index if it has a scope. */
-const char *view_address(uint8_t family, const uint8_t address[16], uint32_t scope,
-			 char text[VIEW_ADDRESS_BYTES]);
+/* The address as people write it, with %interface if it has a scope. */
+const char *view_address(const struct trace_page *page, uint8_t family, const uint8_t address[16],
+			 uint32_t scope, char text[VIEW_ADDRESS_BYTES]);
 
 #endif

@@ -44,6 +44,8 @@ enum {
 	FOUND = -1, /* no exit status yet */
 };
 
+_Static_assert(VIEW_DEVICE_BYTES >= IF_NAMESIZE, "room for an interface's name");
+
 struct tracepath {
 	struct tracepath_options options;
 	struct record_probe probe; /* what all probes have in common */
@@ -260,6 +262,13 @@ static int find_destination(struct tracepath *tracepath)
 
 /* --- setting up ------------------------------------------------------------------------------- */
 
+/* RFC 4291, 2.5.6 */
+static bool is_link_local(const struct record_probe *probe)
+{
+	return probe->family == 6 && probe->destination[0] == 0xfe &&
+	       (probe->destination[1] & 0xc0) == 0x80;
+}
+
 static void fill_probe(struct tracepath *tracepath)
 {
 	const struct tracepath_options *options = &tracepath->options;
@@ -275,8 +284,7 @@ static void fill_probe(struct tracepath *tracepath)
 	if (tracepath->route_error == 0)
 		memcpy(probe->source, tracepath->route.source, sizeof probe->source);
 	/* A link-local destination is on a link. */
-	if (probe->family == 6 && probe->ifindex == 0 && probe->destination[0] == 0xfe &&
-	    (probe->destination[1] & 0xc0) == 0x80)
+	if (is_link_local(probe) && probe->ifindex == 0)
 		probe->ifindex = tracepath->route.ifindex;
 }
 
@@ -294,6 +302,10 @@ static void fill_page(struct tracepath *tracepath)
 	};
 	memcpy(tracepath->page.address, tracepath->probe.destination,
 	       sizeof tracepath->page.address);
+	/* Its name must be known before confinement. */
+	if (is_link_local(&tracepath->probe) &&
+	    if_indextoname(tracepath->probe.ifindex, tracepath->page.device) != NULL)
+		tracepath->page.scope = tracepath->probe.ifindex;
 	tracepath->report = (struct trace_report){
 		.view = options->format == FORMAT_JSON    ? &trace_json_view
 			: options->format == FORMAT_JSONL ? &trace_jsonl_view

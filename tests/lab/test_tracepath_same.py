@@ -4,6 +4,7 @@ summary, in a fraction of the time. time-limit: 170
 
 RANDOM_PATHS=N asks for N random paths instead of a few, FIRST_SEED=N for others."""
 import os
+import re
 import sys
 import unittest
 
@@ -12,7 +13,7 @@ import lab  # noqa: E402
 import tap  # noqa: E402
 import tracepath_lines  # noqa: E402
 
-RANDOM_PATHS = int(os.environ.get('RANDOM_PATHS', '5'))
+RANDOM_PATHS = int(os.environ.get('RANDOM_PATHS', '4'))
 FIRST_SEED = int(os.environ.get('FIRST_SEED', '1'))
 
 
@@ -51,6 +52,12 @@ class Same(unittest.TestCase):
         with lab.linux_chain(1) as net:
             self.check(net, targets=[net.source4, '127.0.0.1'])
             self.check(net, targets=[net.source6, '::1'])
+
+    def test_a_link_local_destination(self):
+        with lab.linux_chain(1) as net:
+            shown = lab.run(['ip', '-6', 'addr', 'show', 'dev', 'left'], ns='r1').stdout
+            target = re.search(r'inet6 (fe80\S+)/', shown).group(1) + '%' + net.device
+            self.check(net, targets=[target])
 
     def test_a_destination_that_sends_data(self):
         with lab.simnet('hop address 198.18.0.2,2001:db8::2\n'

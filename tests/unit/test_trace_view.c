@@ -267,9 +267,15 @@ Test(trace_view, addresses_with_a_scope)
 {
 	char text[VIEW_ADDRESS_BYTES];
 	const uint8_t address[16] = {0xfe, 0x80, [15] = 1};
+	struct trace_page on = page(6);
 
-	cr_assert_str_eq(view_address(6, address, 3, text), "fe80::1%3");
-	cr_assert_str_eq(view_address(6, address, 0, text), "fe80::1");
+	on.scope = 3;
+	cr_assert_str_eq(view_address(&on, 6, address, 3, text), "fe80::1%3");
+	strcpy(on.device, "eth0");
+	cr_assert_str_eq(view_address(&on, 6, address, 3, text), "fe80::1%eth0");
+	cr_assert_str_eq(view_address(&on, 6, address, 4, text), "fe80::1%4");
+	cr_assert_str_eq(view_address(&on, 6, address, 0, text), "fe80::1");
+	output_close(&output);
 }
 
 /* --- the report ------------------------------------------------------------------------------- */
