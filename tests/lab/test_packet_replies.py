@@ -17,7 +17,7 @@ import tap  # noqa: E402
 NET = '''
 hop address 198.18.1.1,2001:db8:1::1 delay 2ms
 hop address 198.18.2.1,2001:db8:2::1 delay 2ms mpls 24001:3:0:7,16005:0:1:255
-hop address 198.18.3.1,2001:db8:3::1 delay 2ms interface incoming,index=258,name=ge-0/0/1,mtu=9000
+hop address 198.18.3.1,2001:db8:3::1 delay 2ms interface incoming,index=258,name=ge-0/0/1,mtu=9000,address=198.18.3.9
 dest 203.0.113.1 on icmp=echo on udp=port-unreachable on tcp:80=syn-ack on tcp=rst on sctp:80=init-ack on sctp=abort
 dest 203.0.113.2 on icmp=host-unreachable on udp=data:100 on tcp=prohibited on sctp=protocol-unreachable
 dest 203.0.113.3 on any=silence
@@ -198,6 +198,7 @@ class Details(WithNet):
             reply = self.client.one(probe(family, 1, 'ttl 3 details 1'))
             self.assertEqual(reply.get('interface'), 'ge-0/0/1', reply)
             self.assertEqual(reply.get('interface-index'), '258', reply)
+            self.assertEqual(reply.get('interface-ip'), '198.18.3.9', reply)
 
     def test_off_unless_asked_for(self):
         for more in ('', ' details 0'):
@@ -543,6 +544,45 @@ dest 2001:db8:113::1 on icmp=echo on udp=port-unreachable on tcp=rst on sctp=abo
                 with self.subTest(family=family, protocol=protocol):
                     reply = self.client.one(probe(family, 1, 'protocol', protocol, 'size 2000'))
                     self.expect(reply, 'reply')
+
+
+class Flows(WithNet):
+    text = '''
+hop address %s
+dest 203.0.113.1 on any=silence
+dest 2001:db8:113::1 on any=silence
+''' % ','.join('198.18.1.%d,2001:db8:1::%d' % (i, i) for i in range(1, 9))
+
+    def seen(self, family, protocol, flows, *more):
+        replies = self.client.ask(*[probe(
+            family, 1, 'protocol', protocol, 'ttl 1', *more,
+            *(() if flow is None else ('flow', str(flow)))) for flow in flows])
+        self.assertEqual({r.word for r in replies}, {'ttl-expired'})
+        return {r.address for r in replies}
+
+    def test_one_flow_takes_one_way(self):
+        """Past a router that spreads flows over eight ways by what real ones hash."""
+        for family in FAMILIES:
+            for protocol in PROTOCOLS:
+                with self.subTest(family=family, protocol=protocol):
+                    for flow in 0, 5, 4294967295:
+                        self.assertEqual(len(self.seen(family, protocol, [flow] * 40)), 1)
+
+    def test_flows_spread(self):
+        """40 flows find more than four of the ways: fewer are as likely as a lottery's win."""
+        for family in FAMILIES:
+            for protocol in PROTOCOLS:
+                with self.subTest(family=family, protocol=protocol):
+                    self.assertGreater(len(self.seen(family, protocol, range(40))), 4)
+
+    def test_size_and_pattern_do_not_matter(self):
+        for family in FAMILIES:
+            for protocol in PROTOCOLS:
+                with self.subTest(family=family, protocol=protocol):
+                    ways = set()
+                    for more in 'size 0', 'size 64', 'size 1000', 'bit-pattern 77', 'tos 8':
+                        ways |= self.seen(family, protocol, [9] * 5, more)
+                    self.assertEqual(len(ways), 1)
 
 
 class OddAnswers(unittest.TestCase):
