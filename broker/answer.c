@@ -115,7 +115,9 @@ static struct probe *find_by_datagram(const struct received *received)
 
 	if (received->transport_bytes < UDP_HEADER_BYTES)
 		return NULL;
-	if (wire_get16(received->transport + 6) != 0 && !pseudo_checksum_holds(received, 6))
+	/* Only IPv4 has datagrams without a checksum (RFC 768; RFC 8200 8.1). */
+	bool has_checksum = received->family == 6 || wire_get16(received->transport + 6) != 0;
+	if (has_checksum && !pseudo_checksum_holds(received, 6))
 		return NULL;
 	turn_round(received, &identity);
 	return probe_find_ports(&identity, NULL);
@@ -241,7 +243,7 @@ static size_t extension_offset(const struct received *received, const struct wir
 		if (length_bytes + EXTENSION_HEAD_BYTES > *quote_bytes)
 			return 0;
 		*quote_bytes = length_bytes;
-		event->known |= EVENT_EXTENSION_TAIL;
+		event->known |= EVENT_EXTENSION_TOLD;
 		return ICMP_HEADER_BYTES + length_bytes;
 	}
 	return *quote_bytes >= OLD_EXTENSION_OFFSET + EXTENSION_HEAD_BYTES
@@ -256,7 +258,7 @@ static void find_extension(const struct received *received, size_t offset,
 		return;
 	const uint8_t *at = received->transport + offset;
 	size_t bytes = received->transport_bytes - offset;
-	bool was_told = (event->known & EVENT_EXTENSION_TAIL) != 0;
+	bool was_told = (event->known & EVENT_EXTENSION_TOLD) != 0;
 	/* In the old place there may be just more of the quoted packet: the checksum decides. */
 	if (!was_told &&
 	    (wire_get16(at + 2) == 0 || checksum_fold(checksum_add(0, at, bytes)) != 0xffff))
@@ -349,6 +351,6 @@ struct probe *answer_recognise(const struct received *received, struct record_ev
 		return NULL;
 	memcpy(event->responder, received->source, wire_family(received->family)->address_bytes);
 	if (event->extension_bytes == 0)
-		event->known &= (uint8_t)~EVENT_EXTENSION_TAIL;
+		event->known &= (uint8_t)~EVENT_EXTENSION_TOLD;
 	return probe;
 }

@@ -61,9 +61,9 @@ static enum identity_result build_echo(const struct record_probe *request, int64
 {
 	const struct wire_family *wire = wire_family(request->family);
 	uint32_t payload_bytes = room(request, ICMP_HEADER_BYTES);
-	if ((request->flags & PROBE_FLOW) != 0 && payload_bytes < TUNED_BYTES)
+	enum identity_result result = identity_take(request, now_ns, probe);
+	if (result == IDENTITY_TUNED && payload_bytes < TUNED_BYTES)
 		payload_bytes = TUNED_BYTES;
-	enum identity_result result = identity_take(request, payload_bytes, now_ns, probe);
 
 	packet->header[0] = wire->echo_request;
 	wire_put16(packet->header + 4, probe->identity.source_port);
@@ -95,9 +95,9 @@ static enum identity_result build_udp(const struct record_probe *request, int64_
 				      struct probe *probe, struct packet *packet)
 {
 	uint32_t payload_bytes = room(request, UDP_HEADER_BYTES);
-	if ((request->flags & PROBE_FLOW) != 0 && payload_bytes < TUNED_BYTES)
+	enum identity_result result = identity_take(request, now_ns, probe);
+	if (result == IDENTITY_TUNED && payload_bytes < TUNED_BYTES)
 		payload_bytes = TUNED_BYTES;
-	enum identity_result result = identity_take(request, payload_bytes, now_ns, probe);
 	struct probe_identity *identity = &probe->identity;
 	uint32_t datagram_bytes = UDP_HEADER_BYTES + payload_bytes;
 
@@ -130,7 +130,7 @@ static enum identity_result build_syn(const struct record_probe *request, int64_
 				      struct probe *probe, struct packet *packet)
 {
 	uint32_t payload_bytes = room(request, TCP_HEADER_BYTES);
-	enum identity_result result = identity_take(request, payload_bytes, now_ns, probe);
+	enum identity_result result = identity_take(request, now_ns, probe);
 	struct probe_identity *identity = &probe->identity;
 	size_t option_bytes = 0;
 
@@ -175,7 +175,7 @@ static enum identity_result build_init(const struct record_probe *request, int64
 				       struct probe *probe, struct packet *packet)
 {
 	uint32_t padding_bytes = room(request, SCTP_HEADER_BYTES + SCTP_INIT_BYTES);
-	enum identity_result result = identity_take(request, padding_bytes, now_ns, probe);
+	enum identity_result result = identity_take(request, now_ns, probe);
 	struct probe_identity *identity = &probe->identity;
 	uint8_t *chunk = packet->header + SCTP_HEADER_BYTES;
 	uint32_t room_limit = (uint32_t)(UINT16_MAX - wire_family(request->family)->header_bytes -

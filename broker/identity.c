@@ -106,7 +106,7 @@ static void ring_pass(struct ring *ring, uint32_t number)
 }
 
 /* The ring that serves a UDP or ICMP request. */
-static enum ring_name ring_for(const struct record_probe *request, bool can_tune, int64_t now_ns)
+static enum ring_name ring_for(const struct record_probe *request, int64_t now_ns)
 {
 	bool is_udp = request->protocol == IPPROTO_UDP;
 	bool is_flow = (request->flags & PROBE_FLOW) != 0;
@@ -121,8 +121,8 @@ static enum ring_name ring_for(const struct record_probe *request, bool can_tune
 	if (request->port == 0)
 		return RING_UDP;
 	/* Few probes to one port differ in their source port; for many there are not enough, and
-	 * two bytes of the payload are given up. */
-	if (!can_tune || ring_peek(&rings[RING_UDP_PURE], now_ns, &block, &rest))
+	 * two bytes of the payload are given up, or added if it has none. */
+	if (ring_peek(&rings[RING_UDP_PURE], now_ns, &block, &rest))
 		return RING_UDP_PURE;
 	return RING_UDP_TUNED;
 }
@@ -199,11 +199,11 @@ static bool is_own_answer(const struct probe_identity *identity)
 	       memcmp(identity->destination, identity->source, sizeof(identity->source)) == 0;
 }
 
-static enum identity_result take_from_ring(const struct record_probe *request, bool can_tune,
-					   int64_t now_ns, struct probe *probe)
+static enum identity_result take_from_ring(const struct record_probe *request, int64_t now_ns,
+					   struct probe *probe)
 {
 	struct probe_identity *identity = &probe->identity;
-	enum ring_name name = ring_for(request, can_tune, now_ns);
+	enum ring_name name = ring_for(request, now_ns);
 	struct ring *ring = &rings[name];
 
 	for (int i = 0; i < TRIES; i++) {
@@ -213,10 +213,6 @@ static enum identity_result take_from_ring(const struct record_probe *request, b
 			return IDENTITY_NONE;
 		identity->token = 0;
 		enum identity_result result = ring_identity(request, name, block, rest, identity);
-		if (result == IDENTITY_TUNED && !can_tune)
-			/* Nothing in the packet could tell it from others with its ports. */
-			result = request->protocol == IPPROTO_UDP ? IDENTITY_PATTERN
-								  : IDENTITY_GIVEN;
 		ring_use(ring, number, now_ns);
 		ring_pass(ring, number);
 		if (is_taken(identity, result, name, i) || is_own_answer(identity))
@@ -253,8 +249,8 @@ static enum identity_result take_token(const struct record_probe *request, struc
 	return IDENTITY_GIVEN;
 }
 
-enum identity_result identity_take(const struct record_probe *request, uint32_t payload_bytes,
-				   int64_t now_ns, struct probe *probe)
+enum identity_result identity_take(const struct record_probe *request, int64_t now_ns,
+				   struct probe *probe)
 {
 	struct probe_identity *identity = &probe->identity;
 
@@ -266,7 +262,7 @@ enum identity_result identity_take(const struct record_probe *request, uint32_t 
 	}
 	if (request->protocol == IPPROTO_TCP || request->protocol == IPPROTO_SCTP)
 		return take_token(request, probe);
-	return take_from_ring(request, payload_bytes >= 2, now_ns, probe);
+	return take_from_ring(request, now_ns, probe);
 }
 
 void identity_given_up(const struct probe *probe, int64_t now_ns)

@@ -27,14 +27,14 @@ enum identity_result {
 	IDENTITY_NONE,    /* no identity is free now: EVENT_BUSY */
 	IDENTITY_GIVEN,   /* `token` is final: TCP sequence number, SCTP tag, 0 for ICMP */
 	IDENTITY_PATTERN, /* UDP: the payload is pure, `token` becomes the checksum that results */
-	IDENTITY_TUNED,   /* two payload bytes are to be chosen: UDP, so that the checksum becomes
-			     `token`; ICMP, so that it becomes identity_flow_checksum() */
+	IDENTITY_TUNED, /* two payload bytes are to be chosen (and added where there are none): UDP,
+			   so that the checksum becomes `token`; ICMP, so that it becomes
+			   identity_flow_checksum() */
 };
 
-/* Fills in *probe's identity for a request that was checked. `payload_bytes` is what the packet has
- * behind its transport header, `now_ns` the monotonic clock. */
-enum identity_result identity_take(const struct record_probe *request, uint32_t payload_bytes,
-				   int64_t now_ns, struct probe *probe);
+/* Fills in *probe's identity for a request that was checked; `now_ns` is the monotonic clock. */
+enum identity_result identity_take(const struct record_probe *request, int64_t now_ns,
+				   struct probe *probe);
 
 /* Says that a probe was given up without an answer, which may still come: its identity is kept back
  * for IDENTITY_LINGER seconds. */

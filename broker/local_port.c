@@ -113,7 +113,7 @@ static void take_extension(const struct sock_extended_err *error, const uint8_t 
 	    (error->ee_rfc4884.flags & SO_EE_RFC4884_FLAG_INVALID) != 0)
 		return;
 	size_t extension_bytes = bytes - offset;
-	event->known |= EVENT_EXTENSION_TAIL;
+	event->known |= EVENT_EXTENSION_TOLD;
 	if (extension_bytes > RECORD_EXTENSION_BYTES) {
 		event->known |= EVENT_EXTENSION_CUT;
 		extension_bytes = RECORD_EXTENSION_BYTES;

@@ -125,9 +125,9 @@ enum event_known {
 	EVENT_REPLY_TTL = 1u << 0,     /* reply_ttl is set */
 	EVENT_QUOTED = 1u << 1,        /* quoted_ttl and quoted_tos are set */
 	EVENT_EXTENSION_CUT = 1u << 2, /* the extension structure was longer than the record */
-	EVENT_EXTENSION_TAIL =
-		1u << 3, /* its place was told by RFC 4884's length field; without this
-			    bit it was found where RFC 4884 5.5 says old routers put it */
+	/* Its place was told by RFC 4884's length field; without this bit it was found where RFC
+	 * 4884 5.5 says old routers put it. */
+	EVENT_EXTENSION_TOLD = 1u << 3,
 };
 
 /* How a probe ended. */

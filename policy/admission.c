@@ -79,6 +79,8 @@ const char *admission_refusal(const struct record_probe *request)
 	    ((request->flags & PROBE_MARK) == 0 && request->mark != 0) ||
 	    ((request->flags & PROBE_FLOW) == 0 && request->flow != 0))
 		return "unknown flags";
+	if (request->ifindex > INT32_MAX)
+		return "an interface index out of range";
 	const char *refusal = ports_refusal(request);
 	return refusal != NULL ? refusal : addresses_refusal(request);
 }

@@ -38,11 +38,13 @@ Test(admission, serves_every_protocol_in_both_families)
 			request.tos = 255;
 			request.size_bytes = 65535;
 			request.cookie = UINT32_MAX;
-			request.ifindex = UINT32_MAX;
+			request.ifindex = INT32_MAX;
 			request.flags = PROBE_DONT_FRAGMENT | PROBE_MARK | PROBE_FLOW;
 			request.mark = UINT32_MAX;
 			request.flow = UINT32_MAX;
 			cr_expect_null(admission_refusal(&request));
+			request.ifindex++; /* the kernel's are positive int */
+			cr_expect_not_null(admission_refusal(&request));
 		}
 	}
 }

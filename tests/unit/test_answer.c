@@ -865,7 +865,7 @@ Test(answer, finds_an_extension_where_its_length_says)
 			cr_expect_arr_eq(extension, answer.packet.at + answer.packet.count - 12,
 					 12);
 			cr_expect_eq(event.known,
-				     EVENT_REPLY_TTL | EVENT_QUOTED | EVENT_EXTENSION_TAIL);
+				     EVENT_REPLY_TTL | EVENT_QUOTED | EVENT_EXTENSION_TOLD);
 		}
 		probe_close(sent.probe);
 	}

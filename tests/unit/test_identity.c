@@ -42,7 +42,6 @@ static const struct kind kinds[] = {
 };
 enum {
 	KINDS = sizeof(kinds) / sizeof(kinds[0]),
-	PAYLOAD_BYTES = 36,
 };
 
 static struct record_probe request_of(const struct kind *kind)
@@ -84,7 +83,7 @@ static int64_t last_ns[2][SHOWN];
 /* Takes an identity and checks that what it shows has not been shown lately. */
 static bool take(const struct record_probe *request, int64_t now_ns, struct probe *probe)
 {
-	enum identity_result result = identity_take(request, PAYLOAD_BYTES, now_ns, probe);
+	enum identity_result result = identity_take(request, now_ns, probe);
 
 	if (result == IDENTITY_NONE)
 		return false;
@@ -216,7 +215,7 @@ static void drain(const struct record_probe *request, int64_t now_ns)
 	struct probe probe;
 	uint32_t taken = 0;
 
-	while (identity_take(request, PAYLOAD_BYTES, now_ns, &probe) != IDENTITY_NONE)
+	while (identity_take(request, now_ns, &probe) != IDENTITY_NONE)
 		cr_assert_lt(++taken, SHOWN, "without end");
 }
 
@@ -226,16 +225,14 @@ Test(identity, giving_up_extends_the_linger)
 	struct probe first, probe;
 	int64_t now_ns = S;
 
-	cr_assert_neq(identity_take(&request, PAYLOAD_BYTES, now_ns, &first), IDENTITY_NONE);
+	cr_assert_neq(identity_take(&request, now_ns, &first), IDENTITY_NONE);
 	drain(&request, now_ns);
 	/* The first is given up when its linger is nearly over: it begins anew. */
 	now_ns += linger_ns - 1;
 	identity_given_up(&first, now_ns);
-	cr_expect_eq(identity_take(&request, PAYLOAD_BYTES, now_ns + 1, &probe), IDENTITY_NONE);
-	cr_expect_eq(identity_take(&request, PAYLOAD_BYTES, now_ns + linger_ns - 1, &probe),
-		     IDENTITY_NONE);
-	cr_expect_neq(identity_take(&request, PAYLOAD_BYTES, now_ns + linger_ns, &probe),
-		      IDENTITY_NONE);
+	cr_expect_eq(identity_take(&request, now_ns + 1, &probe), IDENTITY_NONE);
+	cr_expect_eq(identity_take(&request, now_ns + linger_ns - 1, &probe), IDENTITY_NONE);
+	cr_expect_neq(identity_take(&request, now_ns + linger_ns, &probe), IDENTITY_NONE);
 	cr_expect_eq(probe.identity.port, first.identity.port);
 }
 
@@ -248,21 +245,18 @@ Test(identity, giving_up_is_heeded_ahead_of_the_turn)
 	int64_t now_ns = S;
 
 	for (int i = 0; i < 10; i++)
-		cr_assert_neq(identity_take(&request, PAYLOAD_BYTES, now_ns, patient),
-			      IDENTITY_NONE);
+		cr_assert_neq(identity_take(&request, now_ns, patient), IDENTITY_NONE);
 	probe_open(patient);
 	uint16_t port = patient->identity.port;
 	drain(&request, now_ns);
 	now_ns += linger_ns;
 	for (int i = 0; i < 8; i++)
-		cr_assert_neq(identity_take(&request, PAYLOAD_BYTES, now_ns, &probe),
-			      IDENTITY_NONE);
+		cr_assert_neq(identity_take(&request, now_ns, &probe), IDENTITY_NONE);
 	cr_assert_eq(probe.identity.port, port - 2);
 	identity_given_up(patient, now_ns);
 	probe_close(patient);
 	for (int i = 0; i < 10; i++) {
-		cr_assert_neq(identity_take(&request, PAYLOAD_BYTES, now_ns + i, &probe),
-			      IDENTITY_NONE);
+		cr_assert_neq(identity_take(&request, now_ns + i, &probe), IDENTITY_NONE);
 		cr_expect_neq(probe.identity.port, port, "at once");
 	}
 }
@@ -357,12 +351,12 @@ Test(identity, a_tag_is_never_0)
 
 	held.port[0] = PROBES_FIRST_PORT;
 	identity_start(&held, 1000);
-	identity_take(&request, 0, S, &first);
-	identity_take(&request, 0, S, &second);
+	identity_take(&request, S, &first);
+	identity_take(&request, S, &second);
 	uint32_t step = second.identity.token - first.identity.token;
 	identity_start(&held, 0 - 5 * step);
 	for (int i = 0; i < 10; i++) {
-		identity_take(&request, 0, S, &first);
+		identity_take(&request, S, &first);
 		cr_assert_neq(first.identity.token, 0);
 	}
 }
@@ -375,7 +369,7 @@ Test(identity, both_ports_may_be_the_same)
 
 	request.source_port = 5001;
 	request.port = 5001;
-	cr_expect_neq(identity_take(&request, PAYLOAD_BYTES, S, &probe), IDENTITY_NONE);
+	cr_expect_neq(identity_take(&request, S, &probe), IDENTITY_NONE);
 	cr_expect_eq(probe.identity.port, 5001);
 	cr_expect_eq(probe.identity.source_port, 5001);
 
@@ -383,7 +377,7 @@ Test(identity, both_ports_may_be_the_same)
 	request.flags = PROBE_FLOW;
 	for (uint16_t port = PROBES_FIRST_PORT; port < PROBES_FIRST_PORT + HELD_PORTS; port++) {
 		request.port = port;
-		cr_expect_neq(identity_take(&request, PAYLOAD_BYTES, S, &probe), IDENTITY_NONE);
+		cr_expect_neq(identity_take(&request, S, &probe), IDENTITY_NONE);
 	}
 }
 
