@@ -246,6 +246,7 @@ static const char *open_local(int expected, uint32_t features)
 
 	if (made < 0)
 		return "open a socket for local ports";
+	(void)set_option(made, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
 	if (set_option(made, IPPROTO_IP, IP_RECVERR, 1) != 0 ||
 	    set_option(made, IPPROTO_IP, IP_RECVTTL, 1) != 0 ||
 	    set_option(made, IPPROTO_IP, IP_PKTINFO, 1) != 0 ||
