@@ -25,7 +25,9 @@ hop address 198.18.1.1,2001:db8:1::1 delay 1ms
 dest 203.0.113.1 on icmp=echo
 dest 203.0.113.2 on any=silence
 dest 203.0.113.3 delay 100ms on icmp=echo
+dest 203.0.113.4 on udp=data:40 on tcp=syn-ack on sctp=init-ack
 dest 2001:db8:113::1 on icmp=echo
+dest 2001:db8:113::4 on udp=data:40 on tcp=syn-ack on sctp=init-ack
 '''
 ECHO = 'send-probe ip-4 203.0.113.1'
 SILENT = 'send-probe ip-4 203.0.113.2'
@@ -267,6 +269,26 @@ class Many(WithNet):
             words = collections.Counter(r.word for r in replies)
             tap.note(dict(words))
             self.assertEqual(words, {'reply': count})
+
+    def test_many_answers_of_each_protocol(self):
+        """10,000 at once to one port of one host, where each needs an identity of its own."""
+        count = 10000
+        for destination in 'ip-4 203.0.113.4', 'ip-6 2001:db8:113::4':
+            for protocol in 'udp', 'udp port 53', 'tcp port 443', 'sctp port 80', \
+                    'udp local-port 5001', 'udp port 53 flow 4':
+                with self.subTest(destination=destination, protocol=protocol), \
+                        self.net.client() as client:
+                    text = ''.join('%d send-probe %s protocol %s\n' % (i, destination, protocol)
+                                   for i in range(count))
+                    writer = threading.Thread(target=client.write, args=(text,))
+                    started = time.monotonic()
+                    writer.start()
+                    replies = client.wait_for(count, 30)
+                    writer.join(5)
+                    tap.note('%s %s: %.0f a second' % (destination, protocol, count / (
+                        time.monotonic() - started)))
+                    self.assertEqual(collections.Counter(r.word for r in replies),
+                                     {'reply': count})
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ PROMISED_GONE_S = 0.2
 
 
 def install(kind):
-    """The programs in a folder of their own, the broker privileged by `kind`; returns the folder."""
+    """The programs in a folder of their own, the broker privileged by `kind`; returns that."""
     folder = lab.scratch('installed-' + kind)
     os.makedirs(folder, exist_ok=True)
     if os.path.exists(os.path.join(folder, 'mtr-packet')):

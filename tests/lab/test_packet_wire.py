@@ -74,7 +74,8 @@ def tshark_finds_nothing_wrong(test, net, path, count):
              '_ws.expert.severity == "Error"')
     done = subprocess.run(['tshark', '-n', '-r', path, *options, '-T', 'fields', '-e',
                            'frame.number', '-e', '_ws.col.Protocol', '-e', '_ws.col.Info',
-                           '-Y', '(%s) && (%s)' % (own, wrong)], capture_output=True, text=True, check=True)
+                           '-Y', '(%s) && (%s)' % (own, wrong)],
+                          capture_output=True, text=True, check=True)
     test.assertEqual(done.stdout, '')
     done = subprocess.run(['tshark', '-n', '-r', path, *options, '-T', 'fields', '-e',
                            'ip.checksum.status', '-e', 'udp.checksum.status', '-e',
