@@ -34,8 +34,6 @@ enum {
 /* When a path's end was not heard of after this, the destination may be silent. */
 #define SCOUT_FLOOR_NS (100 * MILLISECOND_NS)
 #define SCOUT_BLIND_NS (500 * MILLISECOND_NS)
-/* A bucket that gives one token a second has one after this. */
-#define REFILL_NS (1050 * MILLISECOND_NS)
 
 static int64_t larger(int64_t a, int64_t b)
 {

@@ -1,8 +1,8 @@
 /*
  * What the files of the tracing engine share: the questions it asks the network and the state of
  * one trace. Included by trace_engine.c (sending, answers, the order of facts), trace_hops.c (which
- * hops are asked, which are silent) and trace_mtu.c (path MTU) alone; what these distrust stands
- * there.
+ * hops are asked, which are silent), trace_mtu.c (path MTU) and trace_search.c (black holes) alone;
+ * what these distrust stands there.
  */
 #ifndef POSTERN_FRONTEND_TRACE_INTERNAL_H
 #define POSTERN_FRONTEND_TRACE_INTERNAL_H
@@ -10,7 +10,8 @@
 #include "frontend/trace_engine.h"
 
 #define MILLISECOND_NS INT64_C(1000000)
-#define SECOND_NS      INT64_C(1000000000)
+/* A bucket that gives one token a second has one after this. */
+#define REFILL_NS (1100 * MILLISECOND_NS)
 
 enum {
 	TRACE_TTLS = TRACE_MAX_TTL + 1,
@@ -24,6 +25,9 @@ enum {
 	ASK_SEARCH,
 	ASK_WAVE, /* + TTL: full size to one hop */
 	ASK_QUESTIONS = ASK_WAVE + TRACE_TTLS,
+
+	/* Probes of one size before it counts as lost. */
+	SEARCH_TRIES = 3,
 
 	/* Probes of one trace: 255 hops at 16 tries each come to half of it. */
 	TRACE_PROBES = 8192,
@@ -153,5 +157,17 @@ void mtu_answer(struct trace *trace, unsigned which, const struct sent *sent,
 void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trace_answer *answer);
 void mtu_local(struct trace *trace, uint32_t mtu_bytes);
 uint8_t mtu_known_to(const struct trace *trace);
+uint32_t mtu_probe_bytes(const struct trace *trace);
+int64_t mtu_lost_after(const struct trace *trace, int64_t floor_ns);
+int64_t mtu_refill_wait(const struct trace *trace, int64_t floor_ns);
+struct trace_step *mtu_new_step(struct trace *trace, uint32_t mtu_bytes);
+void mtu_ask_full(struct trace *trace);
+void mtu_settle(struct trace *trace);
+
+/* trace_search.c */
+void search_start(struct trace *trace);
+void search_tick(struct trace *trace, int64_t now_ns);
+void search_passed(struct trace *trace, uint32_t bytes);
+uint32_t plateau_below(uint32_t bytes);
 
 #endif

@@ -1,41 +1,24 @@
 /*
  * The engine's path MTU: full-size probes to the end of the path, the places that "too big" came
- * from, and the search for the largest size that passes where full size vanishes without a word
- * (RFC 8899). Runs in the unprivileged front end. A "too big" with an impossible MTU is not
- * believed, only taken as "smaller".
+ * from, and the suspicion that full size vanishes without a word (trace_search.c). Runs in the
+ * unprivileged front end. A "too big" with an impossible MTU is not believed, only taken as
+ * "smaller".
  */
 #include <string.h>
 
 #include "frontend/trace_internal.h"
 
 enum {
-	/* Probes of one size before it counts as lost. */
-	SEARCH_TRIES = 3,
 	WAVE_TRIES = 3,
 	/* Full-size probes to the end before a black hole is searched: two in a hurry, and one when
 	 * a router of one error a second, which spent it on its own hop, can answer again. */
 	FULL_TRIES_AT_LEAST = 3,
-	/* A path that loses much pretends black holes; not for ever. */
-	MOST_SEARCHES = 3,
 };
 
-#define LOST_FLOOR_NS   (60 * MILLISECOND_NS)
-#define SEARCH_FLOOR_NS (40 * MILLISECOND_NS)
-#define LAST_FLOOR_NS   (250 * MILLISECOND_NS)
-/* A bucket that gives one token a second has one after this. */
-#define REFILL_NS (1100 * MILLISECOND_NS)
+#define LOST_FLOOR_NS (60 * MILLISECOND_NS)
+#define LAST_FLOOR_NS (250 * MILLISECOND_NS)
 /* Hop by hop comes second: the probe to the end shall get the router's one answer. */
 #define WAVE_REFILL_NS (1250 * MILLISECOND_NS)
-
-/* Sizes that links and tunnels have (RFC 1191, 7.1, and today's encapsulations), searched first. */
-static const uint16_t plateaus[] = {
-	68,   128,  256,  296,  508,  552,  576,  1006, 1024,  1200,  1240, 1280, 1300,
-	1320, 1340, 1350, 1358, 1360, 1372, 1376, 1380, 1390,  1392,  1400, 1408, 1412,
-	1420, 1428, 1430, 1436, 1440, 1446, 1448, 1450, 1452,  1454,  1456, 1458, 1460,
-	1462, 1464, 1468, 1472, 1476, 1480, 1484, 1488, 1492,  1496,  1500, 2002, 2048,
-	4352, 8166, 8192, 8900, 8950, 8996, 9000, 9180, 17914, 32000, 65535};
-
-enum { PLATEAUS = sizeof plateaus / sizeof plateaus[0] };
 
 static int64_t larger(int64_t a, int64_t b)
 {
@@ -43,33 +26,25 @@ static int64_t larger(int64_t a, int64_t b)
 }
 
 /* When an answer is lost rather than late. */
-static int64_t lost_after(const struct trace *trace, int64_t floor_ns)
+int64_t mtu_lost_after(const struct trace *trace, int64_t floor_ns)
 {
 	return larger(floor_ns, trace->slowest_rtt_ns + trace->slowest_rtt_ns / 2);
 }
 
-static int64_t refill_wait(const struct trace *trace, int64_t floor_ns)
+int64_t mtu_refill_wait(const struct trace *trace, int64_t floor_ns)
 {
 	if (trace->config.wait_exact && trace->config.wait_ns < floor_ns)
-		return larger(trace->config.wait_ns, lost_after(trace, LOST_FLOOR_NS));
+		return larger(trace->config.wait_ns, mtu_lost_after(trace, LOST_FLOOR_NS));
 	return larger(floor_ns, 2 * trace->slowest_rtt_ns);
 }
 
-static uint32_t plateau_below(uint32_t bytes)
-{
-	for (unsigned i = PLATEAUS; i-- > 0;)
-		if (plateaus[i] < bytes)
-			return plateaus[i];
-	return plateaus[0];
-}
-
-static uint32_t probe_bytes(const struct trace *trace)
+uint32_t mtu_probe_bytes(const struct trace *trace)
 {
 	return trace->mtu_bytes < trace->config.most_bytes ? trace->mtu_bytes
 							   : trace->config.most_bytes;
 }
 
-static void settle(struct trace *trace)
+void mtu_settle(struct trace *trace)
 {
 	trace->mtu_phase = MTU_SETTLED;
 	question_close(&trace->questions[ASK_FULL]);
@@ -85,7 +60,7 @@ static void reach(struct trace *trace, uint8_t ttl)
 }
 
 /* Puts full size to the end of the path, after everything that the old size was asked for. */
-static void ask_full(struct trace *trace)
+void mtu_ask_full(struct trace *trace)
 {
 	question_close(&trace->questions[ASK_SEARCH]);
 	for (unsigned t = 0; t < TRACE_TTLS; t++) {
@@ -97,14 +72,14 @@ static void ask_full(struct trace *trace)
 		wave->round++;
 	}
 	if (trace->mtu_bytes <= trace->config.small_bytes) {
-		settle(trace);
+		mtu_settle(trace);
 		return;
 	}
 	trace->mtu_phase = MTU_ASKING;
-	question_ask(trace, ASK_FULL, hops_limit(trace), probe_bytes(trace));
+	question_ask(trace, ASK_FULL, hops_limit(trace), mtu_probe_bytes(trace));
 }
 
-static struct trace_step *new_step(struct trace *trace, uint32_t mtu_bytes)
+struct trace_step *mtu_new_step(struct trace *trace, uint32_t mtu_bytes)
 {
 	if (trace->step_count == TRACE_STEPS) {
 		trace_stop(trace, TRACE_STOP_ERROR, 0);
@@ -125,15 +100,15 @@ void mtu_local(struct trace *trace, uint32_t mtu_bytes)
 	struct trace_step *step;
 
 	if (mtu_bytes == 0)
-		mtu_bytes = plateau_below(probe_bytes(trace));
-	step = new_step(trace, mtu_bytes);
+		mtu_bytes = plateau_below(mtu_probe_bytes(trace));
+	step = mtu_new_step(trace, mtu_bytes);
 	if (step == NULL)
 		return;
 	step->ttl = trace->config.first_ttl;
 	step->local = true;
 	step->rtt_ns = trace->config.local_ns;
 	if (trace->mtu_phase != MTU_IDLE)
-		ask_full(trace);
+		mtu_ask_full(trace);
 }
 
 /* --- where "too big" came from ---------------------------------------------------------------- */
@@ -167,8 +142,6 @@ static bool passed_black_hole(const struct trace *trace, const struct sent *sent
 	       quoted_position(sent->ttl, answer) > trace->full_to + 1;
 }
 
-static void search_passed(struct trace *trace, uint32_t bytes);
-
 void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trace_answer *answer)
 {
 	uint32_t mtu_bytes = answer->mtu_bytes;
@@ -189,7 +162,7 @@ void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trac
 		search_passed(trace, sent->bytes);
 		return;
 	}
-	struct trace_step *step = new_step(trace, mtu_bytes);
+	struct trace_step *step = mtu_new_step(trace, mtu_bytes);
 	if (step == NULL)
 		return;
 	struct locate *locate = &trace->locates[trace->step_count - 1];
@@ -203,7 +176,7 @@ void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trac
 		locate->guess = (uint8_t)(position + 1);
 	if (locate->lowest > locate->highest)
 		locate->lowest = locate->highest;
-	ask_full(trace);
+	mtu_ask_full(trace);
 }
 
 static bool same_router(const struct trace *trace, unsigned ttl, const struct trace_step *step)
@@ -274,7 +247,7 @@ static uint8_t locate_middle(const struct locate *locate)
 static void locate_by_probes(struct trace *trace, struct locate *locate, int64_t now_ns)
 {
 	struct question *question = &trace->questions[ASK_LOCATE];
-	int64_t until_ns = question->last_ns + lost_after(trace, LOST_FLOOR_NS);
+	int64_t until_ns = question->last_ns + mtu_lost_after(trace, LOST_FLOOR_NS);
 
 	if (question->due)
 		return;
@@ -318,172 +291,6 @@ uint8_t mtu_known_to(const struct trace *trace)
 	return trace->mtu_phase == MTU_SETTLED ? TRACE_MAX_TTL : trace->full_to;
 }
 
-/* --- black holes ------------------------------------------------------------------------------ */
-
-/* A hop beyond the black hole, another one each time; 0: there is none. */
-static uint8_t next_responder(struct trace *trace)
-{
-	unsigned limit = hops_limit(trace);
-	unsigned t = trace->search.turn;
-
-	for (unsigned n = 0; n <= limit; n++) {
-		t = t >= limit ? trace->full_to + 1u : t + 1;
-		if (t > trace->full_to && trace->questions[ASK_HOP + t].answered) {
-			trace->search.turn = (uint8_t)t;
-			return (uint8_t)t;
-		}
-	}
-	return 0;
-}
-
-/* The middle one of the plateaus between what passes and what does not; without any, one more than
- * a plateau that passes (it mostly is the size itself), then halves. */
-static uint32_t search_next(const struct search *search)
-{
-	unsigned first = 0;
-	unsigned last;
-
-	while (first < PLATEAUS && plateaus[first] <= search->passes)
-		first++;
-	for (last = first; last < PLATEAUS && plateaus[last] < search->fails; last++)
-		;
-	if (last > first)
-		return plateaus[first + (last - first) / 2];
-	if (first > 0 && plateaus[first - 1] == search->passes)
-		return search->passes + 1;
-	return search->passes + (search->fails - search->passes) / 2;
-}
-
-static void search_ask(struct trace *trace, uint32_t bytes)
-{
-	uint8_t ttl = next_responder(trace);
-
-	if (ttl == 0)
-		settle(trace);
-	else
-		question_ask(trace, ASK_SEARCH, ttl, bytes);
-}
-
-static void search_start(struct trace *trace)
-{
-	struct search *search = &trace->search;
-
-	if (++search->rounds > MOST_SEARCHES) {
-		settle(trace);
-		return;
-	}
-	trace->mtu_phase = MTU_SEARCHING;
-	question_close(&trace->questions[ASK_FULL]);
-	search->passes = trace->config.small_bytes;
-	search->fails = search->full = probe_bytes(trace);
-	search->confirmed = false;
-	search->turn = trace->full_to;
-	search_ask(trace, search_next(search));
-}
-
-static void black_hole_found(struct trace *trace)
-{
-	struct search *search = &trace->search;
-	uint8_t after = trace->full_to;
-	struct trace_step *step;
-
-	if (!search->confirmed) {
-		trace_stop(trace, TRACE_STOP_BLACKHOLE, 0);
-		return;
-	}
-	step = new_step(trace, search->passes);
-	if (step == NULL)
-		return;
-	step->black_hole = true;
-	step->after_hop = after;
-	step->ttl = (uint8_t)(after + 1);
-	if (after != 0 && trace->questions[ASK_HOP + after].answered) {
-		step->has_address = true;
-		memcpy(step->address, trace->hops[after].address, sizeof step->address);
-		step->scope = trace->hops[after].scope;
-	}
-	search->rounds = 0;
-	ask_full(trace);
-}
-
-/* Goes on with the next size, or waits until a rate limit can no longer be the reason that the size
- * above was lost, to ask for that once more. */
-static void search_on(struct trace *trace, int64_t now_ns)
-{
-	struct search *search = &trace->search;
-
-	if (search->fails - search->passes > 1) {
-		trace->mtu_phase = MTU_SEARCHING;
-		search_ask(trace, search_next(search));
-	} else if (trace->mtu_phase == MTU_SEARCHING) {
-		trace->mtu_phase = MTU_DOUBTING;
-		search->doubt_ns = now_ns + refill_wait(trace, REFILL_NS);
-		search->full_again = search->fails == search->full;
-		wake_at(trace, search->doubt_ns);
-	} else if (!search->full_again) {
-		search->full_again = true;
-		search_ask(trace, search->full);
-	} else {
-		black_hole_found(trace);
-	}
-}
-
-static void search_passed(struct trace *trace, uint32_t bytes)
-{
-	struct search *search = &trace->search;
-
-	question_close(&trace->questions[ASK_SEARCH]);
-	if (bytes >= search->full) {
-		ask_full(trace); /* it was loss, after all */
-		return;
-	}
-	if (bytes >= search->fails)
-		search->fails = search->full;
-	if (bytes > search->passes)
-		search->passes = bytes;
-	search->confirmed = true;
-	trace->mtu_phase = MTU_SEARCHING;
-	trace->search.doubt_ns = 0;
-}
-
-static void search_lost(struct trace *trace, uint32_t bytes)
-{
-	if (bytes > trace->search.passes && bytes < trace->search.fails)
-		trace->search.fails = bytes;
-}
-
-static void search_tick(struct trace *trace, int64_t now_ns)
-{
-	struct question *question = &trace->questions[ASK_SEARCH];
-	struct search *search = &trace->search;
-
-	if (trace->mtu_phase == MTU_DOUBTING && !question->open && now_ns < search->doubt_ns) {
-		wake_at(trace, search->doubt_ns);
-		return;
-	}
-	if (!question->open) {
-		if (trace->mtu_phase == MTU_DOUBTING)
-			search_ask(trace, search->fails);
-		else
-			search_on(trace, now_ns);
-		return;
-	}
-	int64_t until_ns = question->last_ns + lost_after(trace, SEARCH_FLOOR_NS);
-
-	if (question->due)
-		return;
-	if (now_ns < until_ns) {
-		wake_at(trace, until_ns);
-	} else if (question->tries < SEARCH_TRIES) {
-		question->ttl = next_responder(trace);
-		question_repeat(trace, question, now_ns);
-	} else {
-		question_close(question);
-		search_lost(trace, question->bytes);
-		search_on(trace, now_ns);
-	}
-}
-
 /* --- full size -------------------------------------------------------------------------------- */
 
 /* Hop by hop once two were lost, or one, if the scout was lost as well: then the end is silent, and
@@ -492,7 +299,7 @@ static void suspect(struct trace *trace, int64_t now_ns)
 {
 	const struct question *full = &trace->questions[ASK_FULL];
 	unsigned lost = trace->questions[ASK_SCOUT].open ? 1 : 2;
-	int64_t until_ns = full->last_ns + lost_after(trace, LOST_FLOOR_NS);
+	int64_t until_ns = full->last_ns + mtu_lost_after(trace, LOST_FLOOR_NS);
 
 	if (full->tries < lost || trace->highest == 0)
 		return;
@@ -508,12 +315,12 @@ static void full_tick(struct trace *trace, int64_t now_ns)
 	struct question *question = &trace->questions[ASK_FULL];
 	unsigned tries = trace->config.tries > FULL_TRIES_AT_LEAST ? trace->config.tries
 								   : FULL_TRIES_AT_LEAST;
-	int64_t until_ns = question->last_ns + lost_after(trace, LOST_FLOOR_NS);
+	int64_t until_ns = question->last_ns + mtu_lost_after(trace, LOST_FLOOR_NS);
 
 	if (!question->open || question->due)
 		return;
 	if (question->tries >= 2)
-		until_ns = question->last_ns + refill_wait(trace, REFILL_NS);
+		until_ns = question->last_ns + mtu_refill_wait(trace, REFILL_NS);
 	if (now_ns < until_ns) {
 		wake_at(trace, until_ns);
 	} else if (question->tries > tries) {
@@ -526,7 +333,7 @@ static void full_tick(struct trace *trace, int64_t now_ns)
 	if (trace->mtu_phase == MTU_ASKING)
 		suspect(trace, now_ns);
 	if (question->silent && trace->mtu_phase == MTU_ASKING)
-		settle(trace);
+		mtu_settle(trace);
 }
 
 static void wave_one(struct trace *trace, unsigned ttl, int64_t now_ns)
@@ -534,15 +341,15 @@ static void wave_one(struct trace *trace, unsigned ttl, int64_t now_ns)
 	struct question *wave = &trace->questions[ASK_WAVE + ttl];
 
 	if (!wave->open && wave->tries == 0 && !wave->silent)
-		question_ask(trace, ASK_WAVE + ttl, (uint8_t)ttl, probe_bytes(trace));
+		question_ask(trace, ASK_WAVE + ttl, (uint8_t)ttl, mtu_probe_bytes(trace));
 	if (!wave->open || wave->due)
 		return;
-	int64_t until_ns = wave->last_ns + lost_after(trace, LOST_FLOOR_NS);
+	int64_t until_ns = wave->last_ns + mtu_lost_after(trace, LOST_FLOOR_NS);
 
 	if (wave->tries == WAVE_TRIES - 1)
-		until_ns = wave->first_ns + refill_wait(trace, WAVE_REFILL_NS);
+		until_ns = wave->first_ns + mtu_refill_wait(trace, WAVE_REFILL_NS);
 	if (wave->tries >= WAVE_TRIES)
-		until_ns = wave->last_ns + lost_after(trace, LAST_FLOOR_NS);
+		until_ns = wave->last_ns + mtu_lost_after(trace, LAST_FLOOR_NS);
 	if (now_ns < until_ns) {
 		wake_at(trace, until_ns);
 	} else if (wave->tries < WAVE_TRIES) {
@@ -579,10 +386,10 @@ static void suspect_tick(struct trace *trace, int64_t now_ns)
 	const struct question *full = &trace->questions[ASK_FULL];
 	bool waiting;
 	uint8_t top = wave_tick(trace, now_ns, &waiting);
-	int64_t until_ns = full->last_ns + lost_after(trace, LAST_FLOOR_NS);
+	int64_t until_ns = full->last_ns + mtu_lost_after(trace, LAST_FLOOR_NS);
 
 	if (full->silent && top == 0 && !waiting) {
-		settle(trace); /* a silent end: nothing small came through there, either */
+		mtu_settle(trace); /* a silent end: nothing small came through there, either */
 		return;
 	}
 	if (waiting || top == 0 || full->due || full->tries < FULL_TRIES_AT_LEAST)
@@ -598,7 +405,7 @@ void mtu_tick(struct trace *trace, int64_t now_ns)
 	enum mtu_phase before;
 
 	if (trace->mtu_phase == MTU_IDLE && hops_all_asked(trace))
-		ask_full(trace);
+		mtu_ask_full(trace);
 	do {
 		before = trace->mtu_phase;
 		if (before == MTU_ASKING || before == MTU_SUSPECT)
@@ -615,15 +422,15 @@ void mtu_tick(struct trace *trace, int64_t now_ns)
 static void full_passed(struct trace *trace, unsigned which, const struct sent *sent,
 			const struct trace_answer *answer)
 {
-	if (sent->bytes < probe_bytes(trace))
+	if (sent->bytes < mtu_probe_bytes(trace))
 		return;
 	reach(trace, sent->ttl);
 	question_close(&trace->questions[which]);
 	trace->questions[which].answered = true;
 	if (answer->kind != TRACE_ANSWER_EXPIRED || sent->ttl >= trace->config.max_hops)
-		settle(trace);
+		mtu_settle(trace);
 	else if (which == ASK_FULL)
-		ask_full(trace); /* the path is longer than it seemed */
+		mtu_ask_full(trace); /* the path is longer than it seemed */
 }
 
 static void located(struct trace *trace, const struct sent *sent)
