@@ -275,8 +275,12 @@ static const char *bind_port(int socket, uint32_t features, uint16_t *port)
 
 	if (both && set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
 		return "hold a port in both families";
-	if (bind(socket, any, bytes) != 0 || getsockname(socket, any, &bytes) != 0)
+	if (bind(socket, any, bytes) != 0)
 		return "hold a port";
+	if (*port != 0)
+		return NULL;
+	if (getsockname(socket, any, &bytes) != 0)
+		return "ask which port is held";
 	*port = ntohs(both ? any6.sin6_port : any4.sin_port);
 	return NULL;
 }

@@ -17,7 +17,7 @@
 
 enum {
 	PORTS_MAX = 200,
-	PROGRAM_MAX = 3 * (PORTS_MAX + 2) + 64,
+	PROGRAM_MAX = PORTS_MAX + 64,
 	ACCEPT_WHOLE = 0x7fffffff,
 	TCP_FLAGS = 0x3f, /* URG ACK PSH RST SYN FIN: one octet at offset 13 (RFC 9293 3.1) */
 	TCP_SYN_ACK = 0x12,
@@ -70,12 +70,6 @@ static void accept_ports(struct program *program, const struct socket_filter_por
 		     (unsigned int)(ports->count - i), 0);
 	reject(program);
 	emit(program, BPF_RET | BPF_K, ACCEPT_WHOLE, 0, 0);
-}
-
-/* Instructions that accept_ports() emits. */
-static unsigned int accept_ports_length(const struct socket_filter_ports *ports)
-{
-	return (unsigned int)ports->count + 2;
 }
 
 /* X := offset of the transport header. */
@@ -143,18 +137,29 @@ static void find_quoted(struct program *program, const struct wire_family *wire)
 	emit(program, BPF_LD | BPF_MEM, QUOTED_PROTOCOL, 0, 0);
 }
 
+/* A jump to what comes later: the place is given when it is known. */
+static unsigned short jump(struct program *program)
+{
+	emit(program, BPF_JMP | BPF_JA, 0, 0, 0);
+	return (unsigned short)(program->length - 1);
+}
+
+static void land(struct program *program, unsigned short jump_at)
+{
+	program->code[jump_at].k = program->length - jump_at - 1u;
+}
+
 /* An echo reply with an identifier of ours, or an error that quotes a packet from a port, or with
- * an identifier, of ours. */
+ * an identifier, of ours. All three end at one list, since each instruction costs start-up time. */
 static void write_icmp(struct program *program, const struct wire_family *wire,
 		       const struct socket_filter_ports *ports)
 {
-	unsigned int list = accept_ports_length(ports);
 	bool has_too_big = wire->packet_too_big != wire->unreachable;
 
 	load(program, BPF_B, 0);
-	skip_unless_equal(program, wire->echo_reply, list + 1);
+	skip_unless_equal(program, wire->echo_reply, 2);
 	load(program, BPF_H, 4);
-	accept_ports(program, ports);
+	unsigned short from_reply = jump(program);
 
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, wire->unreachable, 4, 0);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, wire->time_exceeded, 3, 0);
@@ -164,15 +169,18 @@ static void write_icmp(struct program *program, const struct wire_family *wire,
 	reject(program);
 
 	find_quoted(program, wire);
-	skip_unless_equal(program, wire->icmp_protocol, list + 4);
+	skip_unless_equal(program, wire->icmp_protocol, 5);
 	load(program, BPF_B, 8);
 	require(program, wire->echo_request);
 	load(program, BPF_H, 8 + 4);
-	accept_ports(program, ports);
+	unsigned short from_echo = jump(program);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 3, 0);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 2, 0);
 	require(program, IPPROTO_SCTP);
 	load(program, BPF_H, 8);
+
+	land(program, from_reply);
+	land(program, from_echo);
 	accept_ports(program, ports);
 }
 
