@@ -257,38 +257,35 @@ class Many(WithNet):
             writer.join(5)
             self.assertEqual(collections.Counter(r.word for r in replies), {'no-reply': count})
 
-    def test_many_answers(self):
-        """50,000 echo probes as fast as the pipe takes them: every one `reply`."""
-        count = 50000
+    def in_rounds(self, request, word, rounds):
+        """Asks the same many times at once, some times over; all must be answered by `word`. A
+        descheduled broker's buffer must be able to hold a round's answers (1 kB each, and the
+        kernel grants twice net.core.rmem_max)."""
+        with open('/proc/sys/net/core/rmem_max', encoding='ascii') as file:
+            at_once = min(1000, int(file.read()) * 2 // 1024)
+        words = collections.Counter()
         with self.net.client() as client:
-            text = ''.join('%d %s\n' % (i, ECHO) for i in range(count))
-            writer = threading.Thread(target=client.write, args=(text,))
-            writer.start()
-            replies = client.wait_for(count, 40)
-            writer.join(5)
-            words = collections.Counter(r.word for r in replies)
-            tap.note(dict(words))
-            self.assertEqual(words, {'reply': count})
+            started = time.monotonic()
+            for _ in range(rounds):
+                words.update(r.word for r in client.ask(*[request] * at_once, within=30))
+            took = time.monotonic() - started
+        tap.note('%s: %d, %.0f a second' % (request, at_once * rounds, at_once * rounds / took))
+        self.assertEqual(dict(words), {word: at_once * rounds})
 
-    def test_many_answers_of_each_protocol(self):
-        """10,000 at once to one port of one host, where each needs an identity of its own."""
-        count = 10000
+    def test_every_probe_is_answered(self):
+        self.in_rounds(ECHO, 'reply', 30)
+
+    def test_each_protocol(self):
+        """To one port of one host, where each probe needs an identity of its own."""
         for destination in 'ip-4 203.0.113.4', 'ip-6 2001:db8:113::4':
-            for protocol in 'udp', 'udp port 53', 'tcp port 443', 'sctp port 80', \
-                    'udp local-port 5001', 'udp port 53 flow 4':
-                with self.subTest(destination=destination, protocol=protocol), \
-                        self.net.client() as client:
-                    text = ''.join('%d send-probe %s protocol %s\n' % (i, destination, protocol)
-                                   for i in range(count))
-                    writer = threading.Thread(target=client.write, args=(text,))
-                    started = time.monotonic()
-                    writer.start()
-                    replies = client.wait_for(count, 30)
-                    writer.join(5)
-                    tap.note('%s %s: %.0f a second' % (destination, protocol, count / (
-                        time.monotonic() - started)))
-                    self.assertEqual(collections.Counter(r.word for r in replies),
-                                     {'reply': count})
+            for protocol, word in (
+                    ('udp', 'reply'), ('udp port 53', 'reply'), ('tcp port 443', 'reply'),
+                    ('sctp port 80', 'reply'), ('udp local-port 5001', 'reply'),
+                    ('udp port 53 flow 4', 'reply'), ('icmp flow 9 ttl 1', 'ttl-expired'),
+                    ('udp local-port 5001 ttl 1', 'ttl-expired'), ('tcp ttl 1', 'ttl-expired'),
+                    ('icmp dont-fragment 1 ttl 1', 'ttl-expired')):
+                with self.subTest(destination=destination, protocol=protocol):
+                    self.in_rounds('send-probe %s protocol %s' % (destination, protocol), word, 5)
 
 
 if __name__ == '__main__':
