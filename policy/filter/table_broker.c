@@ -29,7 +29,10 @@ static const struct entry entries[] = {
 	ALLOW(sendmmsg, "probes leave", RAW(0), IS(3, SEND)),
 	ALLOW(recvmmsg, "answers arrive", RAW(0), IS(3, RECEIVE), IS_NULL(4)),
 	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, RECEIVE)),
-	ALLOW(sendmsg, "events leave", IS(0, DESC_CHANNEL), IS(2, SEND)),
+	ALLOW(sendto,
+	      "events leave. Never by sendmsg: it can carry descriptors, and an accomplice at the "
+	      "other end, whom no filter holds, could set IP_HDRINCL on a raw socket",
+	      IS(0, DESC_CHANNEL), IS(3, SEND), IS_NULL(4)),
 	ALLOW(ppoll, "the one place to wait; no signal mask to swap", IS_NULL(3)),
 	ALLOW(clock_gettime, "send times, where the kernel maps no vdso",
 	      BETWEEN(0, CLOCK_REALTIME, CLOCK_MONOTONIC)),
