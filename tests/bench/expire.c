@@ -65,6 +65,24 @@ static void take_replies(void)
 	}
 }
 
+/* The program has started when it answers something. */
+static void await_start(void)
+{
+	static const char question[] = "check-support feature version";
+	struct reply reply;
+	size_t room;
+
+	client_added(&client, client_put_request(client_space(&client, &room), 0, question,
+						 sizeof(question) - 1));
+	client_write(&client);
+	while (!client_next(&client, &reply)) {
+		if (!client_read(&client)) {
+			errno = 0;
+			measure_die("the program ended before it had answered");
+		}
+	}
+}
+
 static void run(const char *request, size_t length)
 {
 	int64_t start_ns = measure_now_ns();
@@ -119,6 +137,7 @@ int main(int argc, char **argv)
 			      target, timeout_ms / 1000, timeout_ms % 1000);
 	client_prepare();
 	client_start(&client, argv + optind);
+	await_start();
 	run(request, (size_t)length);
 	client_end(&client, &cost);
 	printf("{\"probes\": %u, \"no_replies\": %u, \"others\": %u, \"off_by_2_ms\": %u, "
