@@ -33,14 +33,19 @@ static bool seed_tables(struct step_failure *failure)
 	return true;
 }
 
+/* The capability stays only where routing marks need it. */
+static bool reduce_capabilities(struct step_failure *failure)
+{
+	return privilege_reduce_capabilities((sockets.features & FEATURE_MARK) != 0, failure);
+}
+
 static bool start(struct step_failure *failure)
 {
 	return privilege_sanitise(DESC_COUNT, failure) && channel_check(failure) &&
 	       privilege_raise_net_raw(failure) && sockets_open(&sockets, failure) &&
-	       privilege_give_up_identity(failure) &&
-	       privilege_reduce_capabilities(true, failure) && seed_tables(failure) &&
-	       privilege_limits(SERVE_POLLED, failure) && seccomp_enter_broker(failure) &&
-	       channel_hello(sockets.features | FEATURE_MARK, failure);
+	       privilege_give_up_identity(failure) && reduce_capabilities(failure) &&
+	       seed_tables(failure) && privilege_limits(SERVE_POLLED, failure) &&
+	       seccomp_enter_broker(failure) && channel_hello(sockets.features, failure);
 }
 
 /* One line that says which step failed, why, and what to do. */

@@ -355,6 +355,33 @@ static const char *let_answers_in(const struct broker_sockets *sockets)
 	return NULL;
 }
 
+/* Whether the kernel takes a routing mark with a packet: older ones want CAP_NET_ADMIN for it. A
+ * TTL that no packet can have stands behind the mark, so that EINVAL means that the mark was
+ * allowed, and nothing is sent in any case. Needs CAP_NET_RAW effective, as marks do later. */
+static bool can_mark(void)
+{
+	_Alignas(struct cmsghdr) uint8_t control[2 * CMSG_SPACE(sizeof(int))] = {0};
+	const int types[][2] = {{SOL_SOCKET, SO_MARK}, {IPPROTO_IP, IP_TTL}};
+	const int values[] = {1, 256};
+	struct sockaddr_in nobody = {.sin_family = AF_INET};
+	struct msghdr message = {
+		.msg_name = &nobody,
+		.msg_namelen = sizeof(nobody),
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *at = CMSG_FIRSTHDR(&message);
+
+	for (size_t i = 0; i < 2; i++, at = CMSG_NXTHDR(&message, at)) {
+		at->cmsg_level = types[i][0];
+		at->cmsg_type = types[i][1];
+		at->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(at), &values[i], sizeof(int));
+	}
+	int any_ipv4 = sockets_raw(4, IPPROTO_ICMP, false);
+	return sendmsg(any_ipv4, &message, MSG_DONTWAIT) < 0 && errno == EINVAL;
+}
+
 bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure)
 {
 	memset(sockets, 0, sizeof(*sockets));
@@ -369,5 +396,7 @@ bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure)
 	if (failed != NULL)
 		return step_failed(failure, failed, "see postern-broker(8), Diagnostics");
 	sockets->features |= FEATURE_DEVICE | FEATURE_LOCAL_PORT;
+	if (can_mark())
+		sockets->features |= FEATURE_MARK;
 	return true;
 }

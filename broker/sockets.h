@@ -18,7 +18,7 @@ enum {
 
 /* What has been opened. Descriptor numbers are those of descriptors.h. */
 struct broker_sockets {
-	uint32_t features; /* enum hello_features; DEVICE and LOCAL_PORT among them, MARK not */
+	uint32_t features; /* enum hello_features */
 	struct held_ports held;
 };
 

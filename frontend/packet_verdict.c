@@ -20,6 +20,7 @@ static const char *const words[] = {
 	[VERDICT_HOST_DOWN] = "host-down",
 	[VERDICT_NETWORK_DOWN] = "network-down",
 	[VERDICT_NO_REPLY] = "no-reply",
+	[VERDICT_PROBES_EXHAUSTED] = "probes-exhausted",
 	[VERDICT_PERMISSION_DENIED] = "permission-denied",
 	[VERDICT_ADDRESS_IN_USE] = "address-in-use",
 	[VERDICT_ADDRESS_NOT_AVAILABLE] = "address-not-available",
@@ -93,6 +94,8 @@ enum verdict verdict_of_errno(const struct record_probe *probe, int error, enum 
 		return compat == COMPAT_0_96 ? VERDICT_HOST_DOWN : VERDICT_NO_ROUTE;
 	case ENETDOWN:
 		return VERDICT_NETWORK_DOWN;
+	case EMFILE: /* the broker holds as many ports of the client's choice as it can */
+		return VERDICT_PROBES_EXHAUSTED;
 	case EPERM:
 	case EACCES:
 		return VERDICT_PERMISSION_DENIED;

@@ -102,6 +102,7 @@ Test(packet_verdict, errnos)
 		{EPERM, "permission-denied", "permission-denied"},
 		{EACCES, "permission-denied", "permission-denied"},
 		{EADDRINUSE, "address-in-use", "address-in-use"},
+		{EMFILE, "probes-exhausted", "probes-exhausted"},
 		{EADDRNOTAVAIL, "address-not-available", "address-not-available"},
 		{EINVAL, "invalid-argument", "invalid-argument"},
 		{EMSGSIZE, "invalid-argument", "invalid-argument"},
