@@ -14,12 +14,17 @@
 
 static bool is_fake;
 static int64_t monotonic_ns, wall_ns;
+static int readings_before_stall; /* then the process is interrupted, once */
 
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
 	if (!is_fake || (clock != CLOCK_MONOTONIC && clock != CLOCK_REALTIME))
 		return (int)syscall(SYS_clock_gettime, clock, time);
 	int64_t now_ns = clock == CLOCK_MONOTONIC ? monotonic_ns : wall_ns;
+	if (readings_before_stall > 0 && --readings_before_stall == 0) {
+		monotonic_ns += 3 * MS;
+		wall_ns += 3 * MS;
+	}
 	time->tv_sec = now_ns / S;
 	time->tv_nsec = now_ns % S;
 	return 0;
@@ -69,6 +74,20 @@ Test(clock, a_stamp_is_exact_while_nobody_sets_the_clock)
 		pass(40 * MS); /* the broker was busy */
 		clock_compare();
 		cr_expect_eq(clock_of_stamp(&received, sent_ns), arrived_ns);
+	}
+}
+
+/* Between any two of the comparison's readings another process may be given the processor. */
+Test(clock, an_interruption_of_the_comparison_does_not_show)
+{
+	for (int readings = 1; readings < 8; readings++) {
+		int64_t sent_ns = clock_now_ns();
+		pass(10 * MS);
+		struct timespec received = stamp();
+		readings_before_stall = readings;
+		clock_compare();
+		readings_before_stall = 0;
+		cr_expect_eq(clock_of_stamp(&received, sent_ns), sent_ns + 10 * MS, "%d", readings);
 	}
 }
 
