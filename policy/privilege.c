@@ -238,7 +238,9 @@ static bool clear_bounding_set(struct step_failure *failure)
 	capng_clear(CAPNG_SELECT_BOUNDS);
 	if (!apply(CAPNG_SELECT_BOUNDS))
 		return capng_failed(failure, "clear the bounding set");
-	if (prctl(PR_SET_SECUREBITS, SECURE_BITS, 0, 0, 0) != 0)
+	/* Bits that the caller has set stay: one that is locked could not be cleared. */
+	int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
+	if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECURE_BITS, 0, 0, 0) != 0)
 		return step_failed(failure, "lock the secure bits", NULL);
 	int held = 0;
 	for (int capability = 0; held == 0; capability++)
@@ -247,7 +249,7 @@ static bool clear_bounding_set(struct step_failure *failure)
 		errno = EPERM;
 		return step_failed(failure, "find the bounding set empty", NULL);
 	}
-	if (prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != SECURE_BITS) {
+	if ((prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) & SECURE_BITS) != SECURE_BITS) {
 		errno = EPERM;
 		return step_failed(failure, "find the secure bits locked", NULL);
 	}

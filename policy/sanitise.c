@@ -26,10 +26,11 @@ enum {
 
 /* The broker lives as long as its channel. What a terminal sends to its whole foreground group is
  * meant for the front end, which still wants its answers while it ends; and a write to a closed
- * stderr or channel is to fail, not to kill. */
+ * stderr or channel, or to one that is a file at its limit of size, is to fail, not to kill. */
 static bool is_ignored(int signal)
 {
-	return signal == SIGPIPE || signal == SIGINT || signal == SIGQUIT || signal == SIGHUP;
+	return signal == SIGPIPE || signal == SIGXFSZ || signal == SIGINT || signal == SIGQUIT ||
+	       signal == SIGHUP;
 }
 
 static bool reset_signals(struct step_failure *failure)

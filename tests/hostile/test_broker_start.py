@@ -161,10 +161,21 @@ class Inherited(Start):
         status = brokers.status_of(broker.process.pid)
         self.assertEqual(int(status['SigBlk'], 16), 0)
         self.assertEqual(int(status['SigCgt'], 16) & 0x7fffffff, 0)
-        ignored = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE]
+        ignored = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ]
         self.assertEqual(int(status['SigIgn'], 16) & 0x7fffffff,
                          sum(1 << (number - 1) for number in ignored))
         self.assertEqual(broker.stop(), (0, ''))
+
+    def test_secure_bits_that_are_locked(self):
+        """Others than the broker's own cannot be cleared, and need not be."""
+        restrict_file, locked = 1 << 8, 1 << 9
+        libc = brokers._libc
+
+        def arrange():
+            libc.prctl(28, restrict_file | locked, 0, 0, 0)  # PR_SET_SECUREBITS
+        broker = Broker(preexec_fn=arrange)
+        self.assertIsNotNone(broker.hello())
+        self.serves_still(broker)
 
     def test_an_interval_timer(self):
         broker = Broker(preexec_fn=lambda: signal.setitimer(signal.ITIMER_REAL, 0.25, 0.01))

@@ -99,7 +99,7 @@ static bool signals_are_reset(void)
 		if (signal == SIGKILL || signal == SIGSTOP || sigaction(signal, NULL, &action) != 0)
 			continue;
 		bool ignored = signal == SIGPIPE || signal == SIGINT || signal == SIGQUIT ||
-			       signal == SIGHUP;
+			       signal == SIGHUP || signal == SIGXFSZ;
 		if (action.sa_handler != (ignored ? SIG_IGN : SIG_DFL))
 			return false;
 	}
