@@ -308,6 +308,15 @@ static const struct argument arguments[] = {
 
 enum { ARGUMENTS = sizeof(arguments) / sizeof(arguments[0]) };
 
+/* Of an argument that is given twice only the last one counts, for what is wrong with it, too. */
+static bool is_given_again(const struct text *names, size_t count)
+{
+	for (size_t i = 2; i < count; i += 2)
+		if (text_is(names[0], names[i].bytes, names[i].length))
+			return true;
+	return false;
+}
+
 static struct fault read_argument(struct request *request, struct text name, struct text value)
 {
 	for (size_t i = 0; i < ARGUMENTS; i++) {
@@ -354,8 +363,11 @@ static enum request_kind parse_probe(struct request *request, const struct text 
 	request->probe.size_bytes = 64;
 	request->timeout_ns = (int64_t)REQUEST_DEFAULT_TIMEOUT_S * NS_PER_S;
 
-	for (size_t i = 0; i < count && !request->fault.what; i += 2)
+	for (size_t i = 0; i < count && !request->fault.what; i += 2) {
 		request->fault = read_argument(request, fields[i], fields[i + 1]);
+		if (request->fault.what && is_given_again(fields + i, count - i))
+			request->fault.what = NULL;
+	}
 	if (!request->fault.what)
 		request->fault = check_whole(request);
 	return request->fault.what ? REQUEST_INVALID : REQUEST_PROBE;

@@ -232,6 +232,15 @@ Test(packet_request, the_last_of_two_counts)
 	cr_assert_not(request.details);
 }
 
+Test(packet_request, what_is_wrong_with_one_that_does_not_count_does_not_count)
+{
+	expect_probe("ttl 0 ttl 4 ip-4 nowhere ip-4 198.18.0.2 timeout x timeout 1");
+	cr_assert_eq(request.probe.ttl, 4);
+	cr_assert_eq(request.probe.destination[3], 2);
+	expect_fault("ttl 4 ttl 0", "ttl-out-of-range");
+	expect_fault("foo 1 foo 2", "unknown-argument");
+}
+
 Test(packet_request, negative_patterns_keep_their_low_bits)
 {
 	expect_probe("bit-pattern -1");
