@@ -154,7 +154,7 @@ class Descriptors(WithNet):
         self.assertEqual(sorted(int(line.split()[0]) for line in done.stdout.splitlines()),
                          list(range(2000)))
 
-    def test_nothing_is_inherited_by_the_broker(self):
+    def test_nothing_else_is_inherited(self):
         read_end, write_end = os.pipe()
         os.set_inheritable(write_end, True)
         with self.client(pass_fds=[write_end]) as client:
@@ -163,6 +163,8 @@ class Descriptors(WithNet):
             broker = processes.broker_of(client.process.pid)
             kinds = processes.descriptors(broker).values()
             self.assertEqual(set(kinds), {'socket:', '/dev/null'})
+            self.assertNotIn('pipe:', [kind for fd, kind in processes.descriptors(
+                client.process.pid).items() if fd > 2])
         os.close(read_end)
 
     def test_flags_of_shared_descriptors_stay(self):
