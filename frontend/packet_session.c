@@ -24,6 +24,7 @@ enum {
 	 * wants in fragments. */
 	RETRY_FIRST_MS = 2,
 	RETRY_DOUBLINGS = 5,
+	STALE_TRIES = 3,
 	/* Deadlines of one call: what is due then is told before the rest is looked at. */
 	EXPIRE_AT_ONCE = 1024,
 };
@@ -96,11 +97,31 @@ static int route_slot(struct session *session, struct slot *slot)
 
 	if (error)
 		return error;
+	slot->source_routed = memcmp(slot->probe.source, answer.source, sizeof(answer.source)) != 0;
 	memcpy(slot->probe.source, answer.source, sizeof(slot->probe.source));
-	if (is_link_local(&slot->probe) && slot->probe.ifindex == 0)
+	slot->link_routed = is_link_local(&slot->probe) && slot->probe.ifindex == 0;
+	if (slot->link_routed)
 		slot->probe.ifindex = answer.ifindex;
 	slot->routed = true;
 	return 0;
+}
+
+/* The kernel has refused what it said a moment ago: an address or a route has changed since. Mtr
+ * would end its session on the words for that, so the route is asked for once more, a few times. */
+static bool forget_stale_route(struct session *session, struct slot *slot, int error)
+{
+	bool may_be_stale = error == EINVAL || error == EADDRNOTAVAIL || error == ENODEV ||
+			    error == ENETUNREACH;
+
+	if (!may_be_stale || !slot->routed || slot->tries >= STALE_TRIES)
+		return false;
+	if (slot->source_routed)
+		memset(slot->probe.source, 0, sizeof(slot->probe.source));
+	if (slot->link_routed)
+		slot->probe.ifindex = 0;
+	slot->routed = false;
+	route_check_changes(session->routes);
+	return true;
 }
 
 /* --- probes that could not be sent -------------------------------------------------------------
@@ -158,7 +179,7 @@ static void wait_and_retry(struct session *session, struct slot *slot)
 
 static void not_sent(struct session *session, struct slot *slot, int error)
 {
-	if (verdict_is_shortage(error))
+	if (verdict_is_shortage(error) || forget_stale_route(session, slot, error))
 		wait_and_retry(session, slot);
 	else
 		answer_errno(session, slot, error);

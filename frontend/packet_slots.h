@@ -23,7 +23,9 @@ struct slot {
 	struct token token;
 	uint8_t state; /* enum slot_state */
 	bool details;
-	bool routed;         /* probe.source and probe.ifindex are final */
+	bool routed;         /* a route has been asked for ... */
+	bool source_routed;  /* ... and gave probe.source */
+	bool link_routed;    /* ... and probe.ifindex, of a link-local destination */
 	uint8_t tries;       /* how often it met a shortage, up to a few */
 	uint16_t generation; /* of the slot: the upper half of its cookie */
 };

@@ -345,10 +345,16 @@ Test(packet_session, failures)
 	need_loopback();
 	greet(ALL_FEATURES, RECORD_SLOTS);
 	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++) {
+		int64_t from_ns = session.now_ns;
 		say("1 " PROBE);
-		struct record_probe probe = heard_probe();
-		answer(&probe, EVENT_FAILED, failures[i].error);
+		do {
+			struct record_probe probe = heard_probe();
+			answer(&probe, EVENT_FAILED, failures[i].error);
+			if (session_open_probes(&session) > 0)
+				turn_clock(session_next_ns(&session) - session.now_ns);
+		} while (session_open_probes(&session) > 0);
 		expect_output(failures[i].text);
+		cr_assert_leq(session.now_ns - from_ns, 20 * MS);
 	}
 	say("2 " PROBE " dont-fragment 1 size 65535");
 	struct record_probe probe = heard_probe();
@@ -357,6 +363,34 @@ Test(packet_session, failures)
 	size_t length = output_pending(&session.output);
 	cr_assert_gt(length, 22);
 	cr_assert_arr_eq(session.output.bytes + session.output.start, "2 packet-too-big mtu ", 21);
+}
+
+/* Addresses may change between the question for a route and the sending. */
+Test(packet_session, a_source_that_the_kernel_refuses_is_asked_for_again)
+{
+	need_loopback();
+	greet(ALL_FEATURES, RECORD_SLOTS);
+	say("1 " PROBE);
+	struct record_probe probe = heard_probe();
+	answer(&probe, EVENT_FAILED, EINVAL);
+	expect_output("");
+	turn_clock(session_next_ns(&session) - session.now_ns);
+	struct record_probe again = heard_probe();
+	cr_assert_arr_eq(again.source, probe.source, sizeof(probe.source));
+	answer(&again, EVENT_REPLY, 0);
+	expect_output("1 reply ip-4 127.0.0.1 round-trip-time 2000\n");
+
+	/* One that the client has chosen stays. */
+	say("2 " PROBE " local-ip-4 127.0.0.9");
+	for (int i = 0; i < 2; i++) {
+		probe = heard_probe();
+		cr_assert_eq(probe.source[3], 9);
+		answer(&probe, EVENT_FAILED, EINVAL);
+		turn_clock(session_next_ns(&session) - session.now_ns);
+	}
+	probe = heard_probe();
+	answer(&probe, EVENT_REPLY, 0);
+	expect_output("2 reply ip-4 127.0.0.1 round-trip-time 2000\n");
 }
 
 Test(packet_session, what_the_hello_lacks)
