@@ -20,6 +20,7 @@
 
 enum {
 	NS_PER_S = 1000000000,
+	LONG_WAIT_NS = 100000000,
 	/* One turn of the loop does at most this much of each, so that no source starves another
 	 * and no deadline waits for long. Lines that ask the kernel for routes take longer than
 	 * others: they have a limit in time, too, looked at every few lines. */
@@ -167,6 +168,17 @@ static int64_t wait_until_ns(const struct packet *packet)
 	return until_ns;
 }
 
+/* poll(2) may come late by a thousandth of the time that it was told. So a long wait is ended a
+ * little early, and a short one follows. */
+static struct timespec poll_time(int64_t left_ns)
+{
+	if (left_ns > LONG_WAIT_NS)
+		left_ns -= left_ns / 256;
+	if (left_ns < 0)
+		left_ns = 0;
+	return (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
+}
+
 /* Waits for whatever can happen next. Returns false if the client is gone. */
 static bool wait_for_work(struct packet *packet)
 {
@@ -181,11 +193,8 @@ static bool wait_for_work(struct packet *packet)
 	int64_t until_ns = wait_until_ns(packet);
 	struct timespec wait = {0, 0};
 
-	if (until_ns > packet->session.now_ns) {
-		int64_t left_ns = until_ns - monotonic_ns();
-		if (left_ns > 0)
-			wait = (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
-	}
+	if (until_ns > packet->session.now_ns)
+		wait = poll_time(until_ns - monotonic_ns());
 	int ready = ppoll(polled, sizeof(polled) / sizeof(polled[0]),
 			  until_ns == INT64_MAX ? NULL : &wait, NULL);
 	if (ready < 0)
