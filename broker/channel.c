@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "broker/descriptors.h"
+#include "broker/last_line.h"
 
 enum {
 	EXIT_VIOLATION = 65, /* EX_DATAERR */
@@ -43,9 +44,8 @@ _Noreturn void channel_violation(const char *what)
 	char line[200];
 	int length = snprintf(line, sizeof(line), "postern-broker: the front end sent %s\n", what);
 
-	/* If that fails, the exit status still says it. */
 	if (length > 0 && (size_t)length < sizeof(line))
-		(void)!write(DESC_STDERR, line, (size_t)length);
+		last_line(line, (size_t)length);
 	_exit(EXIT_VIOLATION);
 }
 

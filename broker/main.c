@@ -15,6 +15,7 @@
 #include "broker/channel.h"
 #include "broker/descriptors.h"
 #include "broker/identity.h"
+#include "broker/last_line.h"
 #include "broker/probe_table.h"
 #include "broker/serve.h"
 #include "broker/sockets.h"
@@ -61,8 +62,8 @@ static void explain(const struct step_failure *failure)
 
 	if (length >= (int)sizeof(line))
 		length = (int)sizeof(line) - 1;
-	if (length > 0 && write(DESC_STDERR, line, (size_t)length) < 0)
-		return; /* the exit status still says it */
+	if (length > 0)
+		last_line(line, (size_t)length);
 }
 
 int main(void)

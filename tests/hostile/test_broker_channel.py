@@ -6,6 +6,7 @@ time-limit: 90
 """
 import os
 import random
+import select
 import socket
 import struct
 import subprocess
@@ -106,6 +107,20 @@ class WithBroker(unittest.TestCase):
 
 
 class Rules(WithBroker):
+    def test_nobody_reads_what_it_says(self):
+        """A full pipe for stderr: it ends all the same."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        while select.select([], [writer], [], 0)[1]:
+            os.write(writer, b' ' * 4096)
+        os.set_blocking(writer, True)
+        broker = Broker(stderr=writer)
+        self.assertIsNotNone(broker.hello())
+        broker.send(b'nonsense')
+        self.assertEqual(broker.wait()[0], brokers.VIOLATION)
+        os.close(reader)
+        os.close(writer)
+
     def test_what_is_allowed_is_sent(self):
         """Without this, the other tests would prove nothing."""
         self.broker.send(probe(cookie=0x12345))

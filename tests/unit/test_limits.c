@@ -44,8 +44,8 @@ static int make_call(void *context)
 }
 
 static const long allowed_numbers[] = {
-	SYS_sendmmsg,      SYS_recvmmsg, SYS_recvmsg, SYS_sendmsg, SYS_ppoll,
-	SYS_clock_gettime, SYS_bind,     SYS_capset,  SYS_write,   SYS_exit_group,
+	SYS_sendmmsg,      SYS_recvmmsg, SYS_recvmsg, SYS_sendto, SYS_ppoll,
+	SYS_clock_gettime, SYS_bind,     SYS_capset,  SYS_write,  SYS_exit_group,
 };
 
 /* uretprobe and uprobe (x86-64, Linux 6.11 and 6.18) are the trampolines of kernel probes; the
@@ -108,8 +108,11 @@ Test(broker_filter, arguments_are_pinned, .timeout = 60)
 		{SYS_recvmmsg, {DESC_RAW_FIRST, 0, 1, 0}, "may block"},
 		{SYS_recvmmsg, {DESC_RAW_FIRST, 0, 1, MSG_DONTWAIT, 1}, "time limit"},
 		{SYS_recvmmsg, {DESC_HELD_FIRST, 0, 1, MSG_DONTWAIT}, "holds a port"},
-		{SYS_sendmsg, {DESC_CHANNEL, 0, MSG_DONTWAIT}, "may raise SIGPIPE"},
-		{SYS_sendmsg, {DESC_CHANNEL, 0, MSG_NOSIGNAL}, "may block"},
+		{SYS_sendmsg, {DESC_CHANNEL, 0, SEND}, "can pass a socket on"},
+		{SYS_sendto, {DESC_CHANNEL, 0, 0, MSG_DONTWAIT, 0}, "may raise SIGPIPE"},
+		{SYS_sendto, {DESC_CHANNEL, 0, 0, MSG_NOSIGNAL, 0}, "may block"},
+		{SYS_sendto, {DESC_CHANNEL, 0, 0, SEND, 1}, "to an address"},
+		{SYS_sendto, {DESC_RAW_FIRST, 0, 0, SEND, 0}, "probes leave in batches only"},
 		{SYS_sendmsg, {DESC_RAW_FIRST, 0, SEND | MSG_OOB}, "urgent data"},
 		{SYS_sendmsg, {DESC_RAW_FIRST, 0, SEND | MSG_CONFIRM}, "touches the ARP cache"},
 		{SYS_sendmsg, {DESC_STDERR, 0, SEND}, "stderr may be a socket"},
@@ -139,7 +142,7 @@ Test(broker_filter, what_the_broker_does_is_allowed, .timeout = 60)
 	static const struct timespec at_once = {0, 0};
 	static const struct call allowed[] = {
 		{SYS_recvmsg, {DESC_CHANNEL, 0, MSG_DONTWAIT}, "requests"},
-		{SYS_sendmsg, {DESC_CHANNEL, 0, SEND}, "events"},
+		{SYS_sendto, {DESC_CHANNEL, 0, 0, SEND, 0}, "events"},
 		{SYS_bind, {DESC_LOCAL_FIRST, 0, 0}, "a port"},
 		{SYS_bind, {DESC_LOCAL_LAST, 0, 0}, "a port"},
 		{SYS_write, {2, 0, 0}, "the last line"},
