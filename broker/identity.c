@@ -58,6 +58,8 @@ enum ring_name {
 };
 
 static struct ring rings[RINGS];
+/* The destination port to which RING_UDP_PURE has last given each source port. */
+static uint16_t pure_port[PLAIN_HOLDERS];
 static const struct held_ports *held;
 static uint32_t token_counter;
 static uint32_t tcp_turn;
@@ -192,6 +194,21 @@ static bool is_taken(const struct probe_identity *identity, enum identity_result
 	return probe_find(identity) != NULL;
 }
 
+/* The rings of UDP with a pure payload share source ports: what one has given to a destination port
+ * looks the same from the other, down to the checksum. `number` is of ring `name`. */
+static bool is_lately_the_others(const struct probe_identity *identity, enum ring_name name,
+				 uint32_t number, int64_t now_ns)
+{
+	if (name != RING_UDP && name != RING_UDP_PURE)
+		return false;
+	uint32_t holder = number / rings[name].block;
+	int64_t other_ns = rings[name == RING_UDP ? RING_UDP_PURE : RING_UDP].last_ns[holder];
+	if (other_ns == 0 || now_ns - other_ns >= LINGER_NS)
+		return false;
+	return name == RING_UDP ? identity->port == pure_port[holder]
+				: identity->port >= UDP_FIRST_PORT;
+}
+
 /* A host that probes itself would hear its own datagram as the answer. */
 static bool is_own_answer(const struct probe_identity *identity)
 {
@@ -209,14 +226,23 @@ static enum identity_result take_from_ring(const struct record_probe *request, i
 	for (int i = 0; i < TRIES; i++) {
 		uint32_t block, rest;
 		uint32_t number = ring->next;
-		if (!ring_peek(ring, now_ns, &block, &rest))
-			return IDENTITY_NONE;
+		if (!ring_peek(ring, now_ns, &block, &rest)) {
+			if (name != RING_UDP_PURE)
+				return IDENTITY_NONE;
+			/* The last of it was not to be had. */
+			name = RING_UDP_TUNED;
+			ring = &rings[name];
+			continue;
+		}
 		identity->token = 0;
 		enum identity_result result = ring_identity(request, name, block, rest, identity);
 		ring_use(ring, number, now_ns);
 		ring_pass(ring, number);
-		if (is_taken(identity, result, name, i) || is_own_answer(identity))
+		if (is_taken(identity, result, name, i) || is_own_answer(identity) ||
+		    is_lately_the_others(identity, name, number, now_ns))
 			continue;
+		if (name == RING_UDP_PURE)
+			pure_port[block] = identity->port;
 		probe->ports_suffice = result == IDENTITY_PATTERN;
 		probe->ring = (uint8_t)name;
 		probe->ring_number = number;

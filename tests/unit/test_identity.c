@@ -141,6 +141,20 @@ Test(identity, none_again_within_the_linger_few)
 }
 
 /* Probes that stay open while the ring goes round and round are passed over. */
+/* With and without a port of the client's choice, in turn, to the port where the others begin. */
+Test(identity, none_again_within_the_linger_udp_of_two_kinds)
+{
+	struct record_probe changing = request_of(&kinds[1]), fixed = request_of(&kinds[2]);
+	int64_t now_ns = S;
+
+	for (int i = 0; i < 400; i++, now_ns += S / 20) {
+		struct probe probe = {.open = false};
+		fixed.port = (uint16_t)(33434 + i % 100);
+		cr_assert(take(i % 3 == 0 ? &fixed : &changing, now_ns, &probe));
+		identity_given_up(&probe, now_ns);
+	}
+}
+
 static void leave_some_open(const struct kind *kind)
 {
 	enum {
