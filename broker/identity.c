@@ -216,6 +216,19 @@ static bool is_own_answer(const struct probe_identity *identity)
 	       memcmp(identity->destination, identity->source, sizeof(identity->source)) == 0;
 }
 
+/* A probe from this host to a port that this broker holds here would have no answer: its socket
+ * swallows it. */
+static bool is_swallowed(const struct probe_identity *identity, enum ring_name name)
+{
+	if ((name != RING_UDP && name != RING_LOCAL) ||
+	    memcmp(identity->destination, identity->source, sizeof(identity->source)) != 0)
+		return false;
+	for (size_t i = 0; i < HELD_PORTS; i++)
+		if (held->port[i] == identity->port)
+			return true;
+	return false;
+}
+
 static enum identity_result take_from_ring(const struct record_probe *request, int64_t now_ns,
 					   struct probe *probe)
 {
@@ -239,6 +252,7 @@ static enum identity_result take_from_ring(const struct record_probe *request, i
 		ring_use(ring, number, now_ns);
 		ring_pass(ring, number);
 		if (is_taken(identity, result, name, i) || is_own_answer(identity) ||
+		    is_swallowed(identity, name) ||
 		    is_lately_the_others(identity, name, number, now_ns))
 			continue;
 		if (name == RING_UDP_PURE)

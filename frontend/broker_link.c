@@ -152,7 +152,8 @@ static uint32_t parcel_send(struct transport *transport, struct parcel *parcel)
 static void send_cancellations(struct transport *transport)
 {
 	struct queue *queue = &transport->out.cancellations;
-	struct record_cancel records[MESSAGES][RECORD_BATCH];
+	static struct record_cancel records[MESSAGES]
+					   [RECORD_BATCH]; /* too large for small stacks */
 	struct parcel parcel = {.count = 0};
 	uint32_t place = 0;
 
@@ -175,7 +176,7 @@ static void send_cancellations(struct transport *transport)
 static void send_probes(struct transport *transport)
 {
 	struct outbox *out = &transport->out;
-	struct record_probe records[MESSAGES][RECORD_BATCH];
+	static struct record_probe records[MESSAGES][RECORD_BATCH]; /* too large for small stacks */
 	struct parcel parcel = {.count = 0};
 	uint32_t place = 0;
 
