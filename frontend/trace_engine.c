@@ -95,6 +95,13 @@ static void end(struct trace *trace, enum trace_stop stop, int error)
 	trace->tell(trace->context, &fact);
 }
 
+/* Whether the next probe may show that the step's size was guessed too large. */
+static bool may_be_replaced(const struct trace *trace, unsigned which)
+{
+	return trace->locates[which].guessed && which + 1 == trace->step_count &&
+	       trace->mtu_phase != MTU_SETTLED && trace->full_to < trace->steps[which].ttl;
+}
+
 /* Tells the steps that show at `ttl`, but none beyond the first whose place is not known. */
 static void tell_steps(struct trace *trace, unsigned ttl)
 {
@@ -102,7 +109,8 @@ static void tell_steps(struct trace *trace, unsigned ttl)
 		const struct trace_step *step = &trace->steps[trace->next_step];
 		struct trace_fact fact = {.kind = TRACE_FACT_MTU, .step = step};
 
-		if (!trace->locates[trace->next_step].found || step->ttl > ttl)
+		if (!trace->locates[trace->next_step].found || step->ttl > ttl ||
+		    may_be_replaced(trace, trace->next_step))
 			return;
 		trace->next_step++;
 		trace->tell(trace->context, &fact);
@@ -176,6 +184,7 @@ void trace_stop(struct trace *trace, enum trace_stop stop, int error)
 		return;
 	if (trace->terminal != 0 && trace->terminal < last)
 		last = trace->terminal;
+	mtu_settle(trace);
 	for (; trace->next_ttl <= last; trace->next_ttl++) {
 		tell_steps(trace, trace->next_ttl);
 		tell_hop(trace, &trace->hops[trace->next_ttl]);
@@ -293,6 +302,14 @@ static void take_answer(struct trace *trace, int64_t now_ns, const struct sent *
 		mtu_answer(trace, which, sent, answer);
 }
 
+static void take_too_big(struct trace *trace, int64_t now_ns, const struct sent *sent,
+			 const struct trace_answer *answer)
+{
+	if (sent->question == ASK_FULL && sent->try > FULL_TRIES_IN_A_HURRY)
+		hops_ask_again(trace, now_ns);
+	mtu_too_big(trace, sent, answer);
+}
+
 void trace_answer(struct trace *trace, int64_t now_ns, uint16_t id,
 		  const struct trace_answer *answer)
 {
@@ -304,7 +321,7 @@ void trace_answer(struct trace *trace, int64_t now_ns, uint16_t id,
 	if (answer->kind == TRACE_ANSWER_BUSY || answer->kind == TRACE_ANSWER_FAILED)
 		not_sent(trace, now_ns, sent, answer);
 	else if (answer->kind == TRACE_ANSWER_TOO_BIG)
-		mtu_too_big(trace, sent, answer);
+		take_too_big(trace, now_ns, sent, answer);
 	else
 		take_answer(trace, now_ns, sent, answer);
 	trace_advance(trace, now_ns);

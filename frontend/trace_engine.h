@@ -153,6 +153,7 @@ struct trace_config {
 	int64_t local_ns;         /* how long it took to find that out */
 	uint32_t most_bytes;      /* largest packet that can be asked for at all */
 	uint32_t small_bytes;     /* size of probes that shall pass everywhere */
+	uint32_t least_mtu_bytes; /* no link carries less: who says so is not believed */
 	bool scout_tells;         /* answers of the destination quote the probe's TTL */
 };
 

@@ -267,6 +267,22 @@ static void wait_for_refill(struct trace *trace, struct question *question, int6
 	}
 }
 
+/* A router that told of its MTU only when a second had passed limits its errors: the hops that are
+ * silent so far get one more packet, when it can answer again. */
+void hops_ask_again(struct trace *trace, int64_t now_ns)
+{
+	for (unsigned t = trace->next_ttl; t < trace->highest && !trace->config.tries_exact; t++) {
+		struct question *question = &trace->questions[ASK_HOP + t];
+
+		if (!question->silent)
+			continue;
+		question->silent = false;
+		question->open = true;
+		question->slow = SLOW_TRIES - 1;
+		question->last_ns = now_ns;
+	}
+}
+
 static unsigned hurried_tries(const struct trace *trace)
 {
 	if (trace->config.tries_exact)

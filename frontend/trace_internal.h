@@ -26,6 +26,9 @@ enum {
 	ASK_WAVE, /* + TTL: full size to one hop */
 	ASK_QUESTIONS = ASK_WAVE + TRACE_TTLS,
 
+	/* Full-size probes to the end that do not wait for a rate limit. */
+	FULL_TRIES_IN_A_HURRY = 2,
+
 	/* Probes of one size before it counts as lost. */
 	SEARCH_TRIES = 3,
 
@@ -74,6 +77,7 @@ struct locate {
 	uint8_t highest;
 	uint8_t guess; /* from the quoted TTL, 0: none */
 	bool found;
+	bool guessed;   /* the router did not say what fits; a smaller guess may replace this one */
 	uint32_t bytes; /* the size that is too big */
 };
 
@@ -145,6 +149,7 @@ void hops_answer(struct trace *trace, int64_t now_ns, uint8_t ttl,
 		 const struct trace_answer *answer);
 bool hops_end_hint(struct trace *trace, int64_t now_ns, uint8_t ttl,
 		   const struct trace_answer *answer);
+void hops_ask_again(struct trace *trace, int64_t now_ns);
 void scout_answer(struct trace *trace);
 uint8_t hops_limit(const struct trace *trace);
 bool hops_all_asked(const struct trace *trace);

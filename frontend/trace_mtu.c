@@ -79,10 +79,11 @@ void mtu_ask_full(struct trace *trace)
 	question_ask(trace, ASK_FULL, hops_limit(trace), mtu_probe_bytes(trace));
 }
 
+/* NULL if there have been too many: then they are nonsense, and the hops are worth more. */
 struct trace_step *mtu_new_step(struct trace *trace, uint32_t mtu_bytes)
 {
 	if (trace->step_count == TRACE_STEPS) {
-		trace_stop(trace, TRACE_STOP_ERROR, 0);
+		mtu_settle(trace);
 		return NULL;
 	}
 	struct trace_step *step = &trace->steps[trace->step_count];
@@ -135,6 +136,16 @@ static void narrow(struct trace *trace, const struct sent *sent)
 	}
 }
 
+/* The step before was a guess, and this router says that it still was too much. */
+static void drop_wrong_guess(struct trace *trace, const struct trace_answer *answer)
+{
+	unsigned last = trace->step_count - 1;
+
+	if (trace->step_count > trace->next_step && trace->locates[last].guessed &&
+	    memcmp(trace->steps[last].address, answer->address, sizeof answer->address) == 0)
+		trace->step_count--;
+}
+
 static bool passed_black_hole(const struct trace *trace, const struct sent *sent,
 			      const struct trace_answer *answer)
 {
@@ -147,10 +158,12 @@ void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trac
 	uint32_t mtu_bytes = answer->mtu_bytes;
 	uint8_t lowest = lowest_possible(trace);
 	uint8_t position = quoted_position(sent->ttl, answer);
+	bool guessed = mtu_bytes < trace->config.least_mtu_bytes || mtu_bytes == 0 ||
+		       mtu_bytes >= sent->bytes;
 
 	if (answer->rtt_ns > trace->slowest_rtt_ns)
 		trace->slowest_rtt_ns = answer->rtt_ns;
-	if (mtu_bytes == 0 || mtu_bytes >= sent->bytes)
+	if (guessed)
 		mtu_bytes = plateau_below(sent->bytes);
 	narrow(trace, sent);
 	if (sent->question == ASK_LOCATE)
@@ -162,6 +175,7 @@ void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trac
 		search_passed(trace, sent->bytes);
 		return;
 	}
+	drop_wrong_guess(trace, answer);
 	struct trace_step *step = mtu_new_step(trace, mtu_bytes);
 	if (step == NULL)
 		return;
@@ -171,7 +185,8 @@ void mtu_too_big(struct trace *trace, const struct sent *sent, const struct trac
 	memcpy(step->address, answer->address, sizeof step->address);
 	step->scope = answer->scope;
 	step->rtt_ns = answer->rtt_ns;
-	*locate = (struct locate){.lowest = lowest, .highest = sent->ttl, .bytes = sent->bytes};
+	*locate = (struct locate){
+		.lowest = lowest, .highest = sent->ttl, .guessed = guessed, .bytes = sent->bytes};
 	if (position != 0 && position + 1 >= lowest && position < sent->ttl)
 		locate->guess = (uint8_t)(position + 1);
 	if (locate->lowest > locate->highest)
@@ -319,7 +334,7 @@ static void full_tick(struct trace *trace, int64_t now_ns)
 
 	if (!question->open || question->due)
 		return;
-	if (question->tries >= 2)
+	if (question->tries >= FULL_TRIES_IN_A_HURRY)
 		until_ns = question->last_ns + mtu_refill_wait(trace, REFILL_NS);
 	if (now_ns < until_ns) {
 		wake_at(trace, until_ns);

@@ -30,7 +30,8 @@ struct node {
 	double burst;        /* tokens that fit in */
 	uint32_t mtu_bytes;  /* of the link behind it, 0: any */
 	bool swallows;       /* what is too big for that link vanishes */
-	uint32_t pretends;   /* "too big" tells this MTU instead */
+	uint32_t pretends;   /* "too big" tells this MTU instead, UINT32_MAX: none */
+	bool shrinks;        /* "too big" tells a byte less than came */
 	bool late_refusal;   /* a refuser that looks at the TTL first */
 	bool other_address;  /* "too big" comes from another interface's address */
 	uint8_t reply_ttl;   /* 0: as far back as out */
@@ -177,7 +178,11 @@ static void carry(struct net *net, const struct trace_probe *probe)
 		}
 		if (node->mtu_bytes != 0 && probe->bytes > node->mtu_bytes) {
 			answer.kind = TRACE_ANSWER_TOO_BIG;
-			answer.mtu_bytes = node->pretends ? node->pretends : node->mtu_bytes;
+			answer.mtu_bytes = node->shrinks    ? probe->bytes - 1
+					   : node->pretends ? node->pretends
+							    : node->mtu_bytes;
+			if (answer.mtu_bytes == UINT32_MAX)
+				answer.mtu_bytes = 0;
 			set_address(&answer, hop, node->other_address);
 			if (!node->swallows)
 				answer_from(net, probe, hop, answer);
@@ -882,4 +887,70 @@ Test(trace_engine, random_paths_always_end)
 			      (double)net->took_ns / 1e9);
 		free(net);
 	}
+}
+
+/* RFC 1191, 5: routers older than that say 0. Each smaller guess takes the place of the one before.
+ */
+Test(trace_engine, a_router_that_does_not_say_what_fits_makes_one_step)
+{
+	static const uint32_t said[] = {UINT32_MAX, 1500, 9000};
+
+	for (unsigned i = 0; i < sizeof said / sizeof said[0]; i++) {
+		struct net *net = path(5);
+
+		net->nodes[2].mtu_bytes = 576;
+		net->nodes[2].pretends = said[i];
+		run(net);
+		expect(net, "local 1500\n1 router 1\n2 router 2\n3 mtu 576 from 2\n3 router 3\n"
+			    "4 router 4\n5 reached 5\n");
+		cr_assert_eq(net->result.stop, TRACE_STOP_REACHED);
+		cr_assert_eq(net->result.mtu_bytes, 576);
+		free(net);
+	}
+}
+
+/* A router that each time says a byte less than what was sent is not followed without end. */
+Test(trace_engine, endless_steps_do_not_cost_the_hops)
+{
+	struct net *net = path(5);
+
+	net->nodes[2].mtu_bytes = 100;
+	net->nodes[2].shrinks = true;
+	run(net);
+	cr_assert_eq(net->result.stop, TRACE_STOP_REACHED, "%s", net->text);
+	cr_assert_not_null(strstr(net->text, "\n4 router 4\n5 reached 5\n"), "%s", net->text);
+	free(net);
+}
+
+/* Its bucket is empty from the trace before, and "too big" takes the next token. */
+Test(trace_engine, a_narrow_router_whose_bucket_was_empty_is_not_lost)
+{
+	struct net *net = path(9);
+	char expected[TEXT_BYTES] = "local 1500\n";
+
+	net->nodes[3].mtu_bytes = 1400;
+	limit(&net->nodes[3], 1000 * MS, 1);
+	net->nodes[3].tokens = 0;
+	net->nodes[3].filled_ns = net->now_ns;
+	run(net);
+	routers(expected, 1, 3);
+	strcat(expected, "4 mtu 1400 from 3\n");
+	routers(expected, 4, 8);
+	strcat(expected, "9 reached 9\n");
+	expect(net, expected);
+	expect_within(net, 3000);
+	free(net);
+}
+
+/* No IPv4 link carries less than 68 bytes, no IPv6 link less than 1280. */
+Test(trace_engine, an_impossible_mtu_is_not_believed)
+{
+	struct net *net = path(5);
+
+	net->config.least_mtu_bytes = 1280;
+	net->nodes[2].mtu_bytes = 1400;
+	net->nodes[2].pretends = 20;
+	run(net);
+	cr_assert_eq(net->result.mtu_bytes, 1400, "%s", net->text);
+	free(net);
 }
