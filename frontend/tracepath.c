@@ -28,6 +28,7 @@
 #include "frontend/trace_view.h"
 #include "frontend/tracepath_options.h"
 #include "frontend/transport.h"
+#include "policy/admission.h"
 #include "policy/confine.h"
 
 enum {
@@ -39,6 +40,9 @@ enum {
 	SMALL_BYTES = 64,
 	LENGTH_4_BYTES = 65535, /* first lengths, as iputils has them */
 	LENGTH_6_BYTES = 128000,
+	LEAST_MTU_4_BYTES = 68,   /* RFC 791, 3.2 */
+	LEAST_MTU_6_BYTES = 1280, /* RFC 8200, 5 */
+	HEADERS_6_BYTES = 48,     /* IPv6's and UDP's; tracepath_options.c knows IPv4's */
 	/* iputils counts ports up from probe to probe and begins again after so many. */
 	PORTS = 64,
 	FOUND = -1, /* no exit status yet */
@@ -133,28 +137,36 @@ static void tell_fact(void *context, const struct trace_fact *fact)
 
 /* --- the destination -------------------------------------------------------------------------- */
 
+/* The unspecified address is this host, as for connect(). */
 static void take_address(struct record_probe *probe, const struct sockaddr *address)
 {
 	memset(probe->destination, 0, sizeof probe->destination);
 	if (address->sa_family == AF_INET) {
 		const struct sockaddr_in *four = (const struct sockaddr_in *)address;
+		struct in_addr here = {htonl(INADDR_LOOPBACK)};
+		bool any = four->sin_addr.s_addr == htonl(INADDR_ANY);
 
 		probe->family = 4;
-		memcpy(probe->destination, &four->sin_addr, sizeof four->sin_addr);
+		memcpy(probe->destination, any ? &here : &four->sin_addr, sizeof here);
 		return;
 	}
 	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
+	bool any = IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
 
 	probe->family = 6;
 	probe->ifindex = six->sin6_scope_id;
-	memcpy(probe->destination, &six->sin6_addr, sizeof six->sin6_addr);
+	memcpy(probe->destination, any ? &in6addr_loopback : &six->sin6_addr,
+	       sizeof six->sin6_addr);
 }
 
+/* Multicast, broadcast and reserved addresses have no path; the broker would end for them. */
 static int ask_route(struct tracepath *tracepath)
 {
 	const struct record_probe *probe = &tracepath->probe;
 	struct route_query query = {.family = probe->family, .ifindex = probe->ifindex};
 
+	if (!admission_is_unicast(probe->family, probe->destination))
+		return EACCES;
 	memcpy(query.destination, probe->destination, sizeof query.destination);
 	memcpy(query.source, probe->source, sizeof query.source);
 	int64_t began_ns = monotonic_ns();
@@ -257,6 +269,12 @@ static int find_destination(struct tracepath *tracepath)
 			options->source);
 		return STATUS_WRONG;
 	}
+	if (status == FOUND && tracepath->probe.family == 6 && options->length_bytes != 0 &&
+	    options->length_bytes <= HEADERS_6_BYTES) {
+		fprintf(stderr, "%s: pktlen: %u is not more than IPv6 headers have, %d\n",
+			options->program, options->length_bytes, HEADERS_6_BYTES);
+		return STATUS_WRONG;
+	}
 	return status;
 }
 
@@ -331,13 +349,15 @@ static bool begin_trace(struct tracepath *tracepath)
 		.local_mtu_bytes = tracepath->route.mtu_bytes,
 		.local_ns = tracepath->route_ns,
 		.most_bytes = UINT16_MAX,
+		.least_mtu_bytes =
+			tracepath->probe.family == 4 ? LEAST_MTU_4_BYTES : LEAST_MTU_6_BYTES,
 		.scout_tells = options->protocol == IPPROTO_UDP,
 	};
 
 	if (options->length_bytes != 0 && options->length_bytes < length)
 		config.wanted_bytes = options->length_bytes;
-	/* Nothing is sent without a route, and there is no first link whose MTU could matter. */
-	if (tracepath->route_error != 0 || config.local_mtu_bytes == 0)
+	/* Nothing is sent without a route or hops, and no first link's MTU could matter. */
+	if (tracepath->route_error != 0 || config.local_mtu_bytes == 0 || config.max_hops == 0)
 		config.local_mtu_bytes = config.wanted_bytes;
 	config.small_bytes = SMALL_BYTES;
 	if (config.wanted_bytes < config.small_bytes)

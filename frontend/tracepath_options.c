@@ -184,6 +184,8 @@ static int take_option(struct tracepath_options *options, int option)
 	switch (option) {
 	case '4':
 	case '6':
+		if (options->family != 0 && options->family != option - '0')
+			return complain(options, STATUS_USAGE, "either -4 or -6, not both");
 		options->family = (uint8_t)(option - '0');
 		break;
 	case 'b':

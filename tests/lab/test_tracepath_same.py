@@ -52,6 +52,8 @@ class Same(unittest.TestCase):
         with lab.linux_chain(1) as net:
             self.check(net, targets=[net.source4, '127.0.0.1'])
             self.check(net, targets=[net.source6, '::1'])
+            self.check(net, targets=['0.0.0.0', '::'])
+            self.check(net, '-m', '0', targets=[net.destination4, net.destination6])
 
     def test_a_link_local_destination(self):
         with lab.linux_chain(1) as net:
