@@ -20,7 +20,7 @@ struct trace_report {
 	struct trace_fact facts[REPORT_FACTS];
 	unsigned first; /* the next to show */
 	unsigned count; /* facts that came, shown ones included */
-	bool given_up;  /* the name servers answer nothing: wait no more */
+	bool given_up;  /* wait for names no more: no server answers, or the user is tired */
 };
 
 /* Takes a fact and asks for the name it needs. */

@@ -528,10 +528,38 @@ static bool wait_for_hello(struct tracepath *tracepath)
 	return tracepath->down_error == 0 && !tracepath->interrupted;
 }
 
+/* What remains is names, for which neither a further interrupt nor the deadline waits, and a reader
+ * who takes the lines. */
+static void show_rest(struct tracepath *tracepath, int64_t patience_ns)
+{
+	struct trace_report *report = &tracepath->report;
+
+	while (!tracepath->output_closed) {
+		if (monotonic_ns() >= patience_ns) {
+			report->given_up = true;
+			patience_ns = INT64_MAX;
+		}
+		int64_t show_ns = report_show(report, monotonic_ns());
+
+		write_lines(tracepath);
+		if (show_ns == INT64_MAX && output_pending(&tracepath->output) == 0)
+			return;
+		wait_until(tracepath, show_ns < patience_ns ? show_ns : patience_ns);
+		if (!read_signals(tracepath))
+			continue;
+		if (report->given_up)
+			return;
+		report->given_up = true;
+	}
+}
+
 static void trace_and_show(struct tracepath *tracepath)
 {
 	int64_t next_ns = monotonic_ns();
+	int64_t patience_ns = INT64_MAX;
 
+	if (tracepath->options.deadline_ns != 0)
+		patience_ns = next_ns + tracepath->options.deadline_ns;
 	if (tracepath->route_error != 0)
 		trace_stop(tracepath->trace, TRACE_STOP_ERROR, tracepath->route_error);
 	tracepath->report.view->begin(&tracepath->page);
@@ -543,17 +571,7 @@ static void trace_and_show(struct tracepath *tracepath)
 		if (!trace_ended(tracepath->trace))
 			wait_until(tracepath, show_ns < next_ns ? show_ns : next_ns);
 	}
-	/* What remains is names, and a reader who takes the lines; a second interrupt ends that. */
-	while (!tracepath->output_closed) {
-		int64_t show_ns = report_show(&tracepath->report, monotonic_ns());
-
-		write_lines(tracepath);
-		if (show_ns == INT64_MAX && output_pending(&tracepath->output) == 0)
-			return;
-		wait_until(tracepath, show_ns);
-		if (read_signals(tracepath))
-			return;
-	}
+	show_rest(tracepath, patience_ns);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */

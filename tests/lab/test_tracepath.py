@@ -222,6 +222,7 @@ class Options(unittest.TestCase):
                                (1, '--flow', '4294967296', TARGETS[0]),
                                (1, '-I', 'nowhere0', TARGETS[0]), (1, '-s', 'x', TARGETS[0]),
                                (1, '-s', '203.0.113.99', TARGETS[0]),
+                               (2, '-4', '-6', TARGETS[0]), (1, '-l', '48', TARGETS[1]),
                                (1, '-6', TARGETS[0]), (1, '-4', TARGETS[1]),
                                (1, TARGETS[0] + '/99999'), (1, TARGETS[0] + '/x'),
                                (1, 'no-such-name.invalid'),
@@ -240,11 +241,20 @@ class Options(unittest.TestCase):
         self.assertEqual(done.stderr.count('\n'), 1)
         self.assertEqual(done.returncode, 0)
 
+    def test_addresses_of_no_host(self):
+        """Of the same kind for us, whatever the broker would say."""
+        for target in '240.0.0.1', '224.0.0.1', '255.255.255.255', '::ffff:198.18.0.2', 'ff02::1':
+            done, _ = trace('-n', target)
+            self.assertRegex(done.stdout, r'^ 1:  send failed\n     Resume: pmtu \d+ \n$')
+            self.assertEqual(done.stderr.count('\n'), 1)
+            self.assertNotIn('broker', done.stderr)
+
     def test_the_names_decide_the_family(self):
         for name, target, status in (('tracepath4', TARGETS[0], 0), ('tracepath6', TARGETS[1], 0),
                                      ('tracepath4', TARGETS[1], 1), ('tracepath6', TARGETS[0], 1)):
             done = lab.run([lab.build(name), '-n', target])
             self.assertEqual(done.returncode, status)
+        self.assertEqual(lab.run([lab.build('tracepath6'), '-4', TARGETS[1]]).returncode, 2)
 
     def test_help_and_version(self):
         done, _ = trace('-h')
@@ -539,9 +549,22 @@ class Names(unittest.TestCase):
             # The probes did not wait: their times are those of the wire.
             self.assertLess(max(max(e['rtt_ms']) for e in events if e['event'] == 'hop'), 200)
             before = len(server.asked)
+            done, seconds = trace('-w', '0.2', net.destination4)
+            self.assertLess(seconds, 0.8)
+            self.assertIn('hops 13 back 13', done.stdout)
+            before = len(server.asked)
             done, seconds = trace('-n', net.destination4)
             self.assertLess(seconds, 0.8)
             self.assertEqual(len(server.asked), before)
+
+    def test_an_interrupt_while_only_names_are_awaited_shows_the_trace(self):
+        with lab.linux_chain(3) as net, NameServer(answers=False):
+            process = lab.popen([lab.build('tracepath'), net.destination4], stdout=subprocess.PIPE)
+            time.sleep(0.4)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=5)
+            self.assertEqual(sorted(addresses(output.decode())), [1, 2, 3, 4])
+            self.assertTrue(output.endswith(b'     Resume: pmtu 1500 hops 4 back 4 \n'), output)
 
 
 if __name__ == '__main__':
