@@ -17,6 +17,10 @@ enum {
 	SUSPICIOUS_SILENCE = 4,
 	/* The full waits that such hops are given. */
 	SLOW_TRIES = 2,
+	/* So few silent hops are given one such wait, for all of them together: one of them may be
+	 * a router that spent its error of this second on somebody else's trace. Where more are
+	 * silent, that is the path's nature. */
+	FEW_SILENT = 3,
 };
 
 /* A hop is silent this long after its first probe at the earliest, though hops beyond it answered:
@@ -205,8 +209,9 @@ static bool answered_beyond(const struct trace *trace, uint8_t ttl, int64_t *sin
 	return false;
 }
 
-/* Silence of most of a path is more likely the routers' rate limits than their nature. */
-static bool suspicious_silence(struct trace *trace)
+/* The full waits that a hop is to be given before it counts as silent, because the silence may come
+ * from rate limits: of most of the path it is more likely that than the routers' nature. */
+static unsigned full_waits(struct trace *trace)
 {
 	unsigned silent = 0;
 	unsigned answered = 0;
@@ -217,7 +222,9 @@ static bool suspicious_silence(struct trace *trace)
 	}
 	if (silent >= SUSPICIOUS_SILENCE && silent > answered)
 		trace->exhausted = true;
-	return trace->exhausted;
+	if (trace->exhausted)
+		return SLOW_TRIES;
+	return silent <= FEW_SILENT ? 1 : 0;
 }
 
 static void give_up(struct trace *trace, struct question *question)
@@ -250,7 +257,7 @@ static void wait_fully(struct trace *trace, struct question *question, int64_t n
 		question_repeat(trace, question, now_ns);
 }
 
-/* Most of the path is silent: wait until a bucket of one token a second has one. */
+/* Wait until a bucket of one token a second has one. */
 static void wait_for_refill(struct trace *trace, struct question *question, int64_t now_ns)
 {
 	bool last = question->slow >= SLOW_TRIES ||
@@ -267,14 +274,17 @@ static void wait_for_refill(struct trace *trace, struct question *question, int6
 	}
 }
 
-/* A router that told of its MTU only when a second had passed limits its errors: the hops that are
- * silent so far get one more packet, when it can answer again. */
+/* A router that told of its MTU only when a second had passed limits its errors, and has spent one
+ * now: the hops that are silent so far, or were about to be asked once more, get one more packet,
+ * when it can answer again. */
 void hops_ask_again(struct trace *trace, int64_t now_ns)
 {
 	for (unsigned t = trace->next_ttl; t < trace->highest && !trace->config.tries_exact; t++) {
 		struct question *question = &trace->questions[ASK_HOP + t];
 
-		if (!question->silent)
+		bool waits = question->open && question->slow > 0;
+
+		if (!question->silent && !waits)
 			continue;
 		question->silent = false;
 		question->open = true;
@@ -290,6 +300,19 @@ static unsigned hurried_tries(const struct trace *trace)
 	if (trace->lossy)
 		return LOSSY_TRIES;
 	return trace->config.tries * HURRIED_PACKETS_A_TRY;
+}
+
+/* The hurried packets had no answer. */
+static void doubt(struct trace *trace, struct question *question, int64_t now_ns)
+{
+	unsigned waits = full_waits(trace);
+
+	if (waits == 0) {
+		give_up(trace, question);
+		return;
+	}
+	question->slow = SLOW_TRIES - waits;
+	wait_for_refill(trace, question, now_ns);
 }
 
 /* Hops beyond answer: repeat in a hurry, then give up. */
@@ -313,10 +336,8 @@ static void hurry(struct trace *trace, struct question *question, int64_t now_ns
 		wake_at(trace, until_ns);
 	else if (!last)
 		question_repeat(trace, question, now_ns);
-	else if (suspicious_silence(trace))
-		wait_for_refill(trace, question, now_ns);
 	else
-		give_up(trace, question);
+		doubt(trace, question, now_ns);
 }
 
 static void look_after(struct trace *trace, uint8_t ttl, int64_t now_ns)
