@@ -344,12 +344,33 @@ static const struct feature features[] = {
 	{"flow", EITHER_FAMILY(PROTOCOLS)},
 };
 
-static bool is_supported(const struct session *session, struct text name)
+/* Sockets of a family can be had though the family is switched off: whether IPv6 works here shows
+ * in a route to this host, or to any other. */
+static bool has_ipv6(struct session *session)
 {
-	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
-		if (strlen(features[i].name) == name.length &&
-		    memcmp(features[i].name, name.bytes, name.length) == 0)
-			return (session->hello.features & features[i].any_of) != 0;
+	static const uint8_t here[16] = {[15] = 1};
+	static const uint8_t elsewhere[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1};
+	struct record_probe probe = {.family = 6};
+	struct route_answer answer;
+
+	if (!session->routes)
+		return true;
+	memcpy(probe.destination, here, sizeof(here));
+	if (ask_route(session, &probe, &answer) == 0)
+		return true;
+	memcpy(probe.destination, elsewhere, sizeof(elsewhere));
+	return ask_route(session, &probe, &answer) == 0;
+}
+
+static bool is_supported(struct session *session, struct text name)
+{
+	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
+		if (strlen(features[i].name) != name.length ||
+		    memcmp(features[i].name, name.bytes, name.length) != 0)
+			continue;
+		return (session->hello.features & features[i].any_of) != 0 &&
+		       (strcmp(features[i].name, "ip-6") != 0 || has_ipv6(session));
+	}
 	return false;
 }
 

@@ -56,6 +56,19 @@ class Options(WithNet):
             self.assertRegex(done.stdout, r'^1 feature-support support 0\.95-postern-')
             self.assertEqual(done.returncode, 0)
 
+    def test_ipv6_switched_off(self):
+        """check-support tells the truth about this machine, not about its kernel."""
+        line = '1 check-support feature ip-6\n'
+        switch = '/proc/sys/net/ipv6/conf/all/disable_ipv6'
+        self.assertEqual(self.run_it([MTR_PACKET], input=line).stdout,
+                         '1 feature-support support ok\n')
+        self.run_it(['sh', '-c', 'echo 1 >' + switch])
+        try:
+            self.assertEqual(self.run_it([MTR_PACKET], input=line).stdout,
+                             '1 feature-support support no\n')
+        finally:
+            self.run_it(['sh', '-c', 'echo 0 >' + switch])
+
     def test_help_and_version(self):
         for argv in ([MTR_PACKET], [POSTERN], [POSTERN, 'packet'], [POSTERN, 'doctor']):
             for option in ('--help', '--version', '-h'):
