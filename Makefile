@@ -186,13 +186,14 @@ demo:
 	@$(MAKE) --no-print-directory $(JOBS) all
 	@BUILD=$(BUILD) tests/lab/demo
 
-# Needs clang with libFuzzer; runs until it finds something. Not part of `make check`.
+# Needs clang with libFuzzer; stops at what it finds, or after so many seconds. Not part of `make check`.
+FUZZ_SECONDS ?= 60
 FUZZ_C = $(wildcard tests/fuzz/packets/*.c) tests/support/packet.c tests/support/probes.c \
 	 $(addprefix broker/,answer.c build.c identity.c probe_table.c) $(COMMON_C)
 fuzz: | $(BUILD)/gen/
 	clang $(COMPILE) -fsanitize=fuzzer,address,undefined -MF $(BUILD)/gen/fuzz_answer.mk \
 		-o $(BUILD)/gen/fuzz_answer $(FUZZ_C)
-	$(BUILD)/gen/fuzz_answer -max_len=1400
+	$(BUILD)/gen/fuzz_answer -max_len=1400 -max_total_time=$(FUZZ_SECONDS)
 
 bench:
 	@tests/lab/need $(BENCH_PACKAGES)

@@ -21,8 +21,8 @@ struct transport_sink {
 	void *context; /* passed to each function below */
 	/* Once, before any event: what works. */
 	void (*hello)(void *context, const struct record_hello *hello);
-	/* A probe ended. `extension` is event->extension_bytes long, or NULL; valid during the call.
-	 * The cookie may be one that was cancelled meanwhile: ignore it then. */
+	/* A probe ended. `extension` is event->extension_bytes long, or NULL; valid during the
+	 * call. The cookie may be one that was cancelled meanwhile: ignore it then. */
 	void (*event)(void *context, const struct record_event *event, const uint8_t *extension);
 	/* The transport is gone (broker died or could not start), once: `error` is an errno for
 	 * every open and every later probe, `why` one line without newline for people. */
