@@ -83,25 +83,48 @@ static bool read_address(const struct sockaddr_in6 *name, uint8_t *family, uint8
 	return true;
 }
 
-/* The probe that a message from `socket` is about, by ports and, where it can be seen, by the two
- * payload bytes that tell apart probes with the same ports. */
-static struct probe *find(int socket, const struct sockaddr_in6 *name, const uint8_t *quoted,
-			  size_t quoted_bytes)
+/* What a message from `socket` says of the probe's identity. */
+static bool read_identity(int socket, const struct sockaddr_in6 *name,
+			  struct probe_identity *sought)
 {
-	struct probe_identity sought = {
-		.protocol = IPPROTO_UDP,
-		.source_port = held[socket - DESC_LOCAL_FIRST],
-		.any_source = true,
-	};
+	memset(sought, 0, sizeof(*sought));
+	sought->protocol = IPPROTO_UDP;
+	sought->source_port = held[socket - DESC_LOCAL_FIRST];
+	return read_address(name, &sought->family, sought->destination, &sought->port);
+}
 
-	if (!read_address(name, &sought.family, sought.destination, &sought.port))
+/* The probe that an error is about, by ports and, where it can be seen, by the two payload bytes
+ * that tell apart probes with the same ports. The kernel has found the socket by what is quoted. */
+static struct probe *find_quoted(int socket, const struct sockaddr_in6 *name, const uint8_t *quoted,
+				 size_t quoted_bytes)
+{
+	struct probe_identity sought;
+
+	if (!read_identity(socket, name, &sought))
 		return NULL;
+	sought.any_source = true;
 	struct probe *probe = probe_find_ports(&sought, NULL);
 	if (probe == NULL || quoted_bytes < 2)
 		return probe;
 	while (probe != NULL && probe->is_tuned && probe->tuned_word != wire_get16(quoted))
 		probe = probe_find_ports(&sought, probe);
 	return probe;
+}
+
+/* The probe that a datagram answers: it must have been sent to the address that the probe came
+ * from. */
+static struct probe *find_answered(int socket, const struct sockaddr_in6 *name,
+				   const struct receive_control *control)
+{
+	struct probe_identity sought;
+
+	if (!read_identity(socket, name, &sought))
+		return NULL;
+	const uint8_t *local = sought.family == 4 ? control->local4 : control->local6;
+	if (local == NULL)
+		return NULL;
+	memcpy(sought.source, local, wire_family(sought.family)->address_bytes);
+	return probe_find_ports(&sought, NULL);
 }
 
 static void take_extension(const struct sock_extended_err *error, const uint8_t *data, size_t bytes,
@@ -135,7 +158,8 @@ static void handle_error(int socket, const struct mmsghdr *message,
 	if (error == NULL || control->error_bytes < sizeof(*error) + sizeof(struct sockaddr_in) ||
 	    (error->ee_origin != SO_EE_ORIGIN_ICMP && error->ee_origin != SO_EE_ORIGIN_ICMP6))
 		return;
-	struct probe *probe = find(socket, message->msg_hdr.msg_name, data, message->msg_len);
+	struct probe *probe =
+		find_quoted(socket, message->msg_hdr.msg_name, data, message->msg_len);
 	if (probe == NULL)
 		return;
 	const struct wire_family *wire = wire_family(probe->identity.family);
@@ -166,7 +190,7 @@ static void handle_data(int socket, const struct mmsghdr *message,
 	struct record_event event = {.what = EVENT_REPLY};
 	uint8_t family;
 	uint16_t port;
-	struct probe *probe = find(socket, message->msg_hdr.msg_name, NULL, 0);
+	struct probe *probe = find_answered(socket, message->msg_hdr.msg_name, control);
 
 	if (probe == NULL ||
 	    !read_address(message->msg_hdr.msg_name, &family, event.responder, &port))

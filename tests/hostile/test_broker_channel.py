@@ -23,6 +23,7 @@ import tap  # noqa: E402
 MAPPED = bytes(10) + b'\xff\xff' + bytes([127, 0, 0, 1])
 BROADCAST = '203.0.113.255'
 LOCAL = '203.0.113.1'
+OTHER6 = '2001:db8::7'
 BESIDE, SILENT = '198.18.0.1', '198.18.0.9'  # this host's on a wire, and one that never answers
 
 # One field each that is out of the rules, in a probe that would otherwise be sent to ourselves.
@@ -278,6 +279,25 @@ class Kernel(WithBroker):
             self.assertEqual(event.what, brokers.FAILED)
             self.assertEqual(self.wire.packets(), [])
 
+    def test_a_datagram_to_another_of_our_addresses(self):
+        """Even at a chosen port an answer comes to the address that the probe was sent from."""
+        for family, to, source, other in ((4, '127.0.0.9', '127.0.0.2', '127.0.0.3'),
+                                          (6, '::1', '::1', OTHER6)):
+            domain = socket.AF_INET if family == 4 else socket.AF_INET6
+            port = 20000 + family
+            with self.subTest(family=family), \
+                    socket.socket(domain, socket.SOCK_DGRAM) as target:
+                target.bind((to, 7777))
+                target.settimeout(5)
+                self.broker.send(probe(family=family, cookie=family, protocol=brokers.UDP,
+                                       port=7777, source_port=port, to=to, source=source))
+                self.assertEqual(target.recvfrom(100)[1][:2], (source, port))
+                target.sendto(b'not this', (other, port))
+                self.assertEqual(self.broker.events(1, timeout=0.2), [])
+                target.sendto(b'this', (source, port))
+                event, = self.broker.events()
+                self.assertEqual((event.what, event.cookie), (brokers.REPLY, family))
+
     def test_more_chosen_ports_than_there_are_sockets(self):
         for cookie in range(100):
             self.broker.send(probe(cookie=cookie, protocol=brokers.UDP, port=9,
@@ -367,6 +387,7 @@ def addresses():
                     ['link', 'set', 'near', 'up'], ['link', 'set', 'far', 'up'],
                     ['addr', 'add', BESIDE + '/24', 'dev', 'near'],
                     ['addr', 'add', LOCAL + '/24', 'brd', BROADCAST, 'dev', 'near'],
+                    ['addr', 'add', OTHER6 + '/128', 'dev', 'lo', 'nodad'],
                     ['neigh', 'add', SILENT, 'lladdr', '02:00:00:00:00:09', 'dev', 'near']):
         subprocess.run(['ip', *command], check=True)
 
