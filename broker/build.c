@@ -69,24 +69,19 @@ static enum identity_result build_echo(const struct record_probe *request, int64
 	wire_put16(packet->header + 4, probe->identity.source_port);
 	wire_put16(packet->header + 6, probe->identity.port);
 	packet->header_bytes = ICMP_HEADER_BYTES;
+	packet->payload_bytes = payload_bytes - (result == IDENTITY_TUNED ? TUNED_BYTES : 0);
 	uint64_t sum = checksum_add(0, packet->header, ICMP_HEADER_BYTES);
-	sum = checksum_add_pattern(sum, request->payload_byte, payload_bytes);
+	sum = checksum_add_pattern(sum, request->payload_byte, packet->payload_bytes);
 	if (result == IDENTITY_TUNED) {
 		/* The pseudo header of ICMPv6 is constant for a flow but for the length. */
-		uint64_t rest =
-			checksum_add_pattern(checksum_add(0, packet->header, ICMP_HEADER_BYTES),
-					     request->payload_byte, payload_bytes - TUNED_BYTES);
 		if (request->family == 6)
-			rest += ICMP_HEADER_BYTES + payload_bytes;
-		uint16_t tuned = tune(rest, identity_flow_checksum(request->flow));
-		probe->tuned_word = tuned;
-		wire_put16(packet->header + ICMP_HEADER_BYTES, tuned);
+			sum += ICMP_HEADER_BYTES + payload_bytes;
+		probe->tuned_word = tune(sum, identity_flow_checksum(request->flow));
+		wire_put16(packet->header + ICMP_HEADER_BYTES, probe->tuned_word);
 		packet->header_bytes += TUNED_BYTES;
-		payload_bytes -= TUNED_BYTES;
-		sum = rest + tuned;
+		sum += probe->tuned_word;
 	}
 	wire_put16(packet->header + 2, (uint16_t)~checksum_fold(sum));
-	packet->payload_bytes = payload_bytes;
 	return result;
 }
 

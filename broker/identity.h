@@ -37,7 +37,7 @@ enum identity_result identity_take(const struct record_probe *request, int64_t n
 				   struct probe *probe);
 
 /* Says that a probe was given up without an answer, which may still come: its identity is kept back
- * for IDENTITY_LINGER seconds. */
+ * for ten seconds from now. */
 void identity_given_up(const struct probe *probe, int64_t now_ns);
 
 /* Whether nothing but this open UDP probe has had its ports since before answers to another could

@@ -129,11 +129,6 @@ int route_monitor_fd(const struct route_table *table)
 	return table->monitor_fd;
 }
 
-int route_request_fd(const struct route_table *table)
-{
-	return table->request_fd;
-}
-
 /* What is reported does not matter, only that something is; ENOBUFS says that reports were lost,
  * which is a report too. */
 void route_check_changes(struct route_table *table)

@@ -57,7 +57,5 @@ void route_check_changes(struct route_table *table);
 
 /* The descriptor that becomes readable when the kernel has changes to tell. */
 int route_monitor_fd(const struct route_table *table);
-/* The other one, for the confinement's list of descriptors that may stay. */
-int route_request_fd(const struct route_table *table);
 
 #endif
