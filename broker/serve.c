@@ -20,10 +20,14 @@
 #include "broker/receive.h"
 #include "broker/sockets.h"
 #include "broker/transmit.h"
+#include "common/await.h"
 #include "policy/admission.h"
 
 enum {
 	RECEIVING = RAW_SOCKETS / 2,
+	HALF = RECORD_BATCH / 2,
+	/* Waking up for so many requests costs each of them little. */
+	MANY = 16,
 };
 
 static struct pollfd polled[SERVE_POLLED];
@@ -31,6 +35,8 @@ static struct pollfd polled[SERVE_POLLED];
  * most front ends that is one of the eight. */
 static size_t raw_count;
 static bool is_polled[RECEIVING];
+/* Records in the last message. */
+static size_t last_taken;
 
 static void poll_channel(void)
 {
@@ -68,7 +74,7 @@ static void check_requests(const struct record_probe *requests, size_t count)
 /* Two requests of one message may name one slot, which is not open before they are sent: batches
  * are numbered, so that this shows. 64 bits, since a number that came again would end a broker that
  * did nothing but send for half a day. */
-static void take_probes(const struct record_probe *requests, size_t count)
+static void check_probes(const struct record_probe *requests, size_t count)
 {
 	static uint64_t taken_in[RECORD_SLOTS];
 	static uint64_t batch_number;
@@ -81,7 +87,6 @@ static void take_probes(const struct record_probe *requests, size_t count)
 			channel_violation("a probe for a slot that is in use");
 		taken_in[slot] = batch_number;
 	}
-	transmit_probes(requests, count);
 }
 
 static void take_cancels(const struct record_cancel *cancels, size_t count)
@@ -135,31 +140,59 @@ static void hear_answers(const struct record_probe *requests, size_t count)
 	}
 }
 
-/* True if it was as long as messages can be, so that more are likely to wait behind it. */
-static bool take_message(void)
+/* In halves, the events of the first leave before the second is sent: the front end and its client
+ * have something to do meanwhile, and this process has when they are done. Whether or not they
+ * leave, there is room for the rest (broker/channel.c: a batch of answers beside one of refusals).
+ */
+static void take_probes(const struct record_probe *requests, size_t count, bool in_halves)
+{
+	size_t most = in_halves ? HALF : RECORD_BATCH;
+
+	check_probes(requests, count);
+	for (size_t at = 0; at < count; at += most) {
+		size_t now = count - at < most ? count - at : most;
+		if (at != 0)
+			(void)channel_ready();
+		transmit_probes(requests + at, now);
+		hear_answers(requests + at, now);
+	}
+}
+
+/* How many records the next message had; 0: there is none. */
+static size_t take_message(bool in_halves)
 {
 	struct channel_message message;
 
 	switch (channel_read(&message)) {
 	case CHANNEL_NOTHING:
-		return false;
+		return 0;
 	case CHANNEL_CLOSED:
 		_exit(0);
 	case CHANNEL_MESSAGE:
 		break;
 	}
-	if (message.kind == RECORD_PROBE) {
-		take_probes(message.probes, message.count);
-		hear_answers(message.probes, message.count);
-	} else {
+	if (message.kind == RECORD_PROBE)
+		take_probes(message.probes, message.count, in_halves && message.count > HALF);
+	else
 		take_cancels(message.cancels, message.count);
-	}
-	return message.count == RECORD_BATCH;
+	last_taken = message.count;
+	return message.count;
 }
 
 static void wait_for(nfds_t count)
 {
 	if (ppoll(polled, count, NULL, NULL) < 0 && errno != EINTR)
+		_exit(1);
+}
+
+/* Answers or requests. Of many requests together none waits for another's waking. */
+static void wait_for_work(nfds_t count)
+{
+	static struct await kind;
+
+	if (last_taken >= MANY)
+		wait_for(count);
+	else if (await_ready(&kind, polled, count, NULL) < 0 && errno != EINTR)
 		_exit(1);
 }
 
@@ -173,17 +206,34 @@ static void wait_for_reader(void)
 		_exit(0);
 }
 
-/* One turn over everything that poll reported. Each batch has room for its events first. To a front
- * end in a hurry a few batches' events go together: waking it costs more than sending a probe. */
+/* Takes what waits in the channel, as long as there is room for its events. To a front end in a
+ * hurry a few messages' events go together: waking it costs more than sending a probe. One that had
+ * a full message for us and nothing behind it waits for the answers: it gets them in halves, as
+ * long as no more than the next half comes behind. */
+static void take_requests(void)
+{
+	static bool in_halves;
+	size_t taken = take_message(in_halves);
+
+	if (taken < RECORD_BATCH)
+		return;
+	if (in_halves)
+		(void)channel_ready();
+	for (bool is_next = true; taken == RECORD_BATCH && channel_has_room(); is_next = false) {
+		taken = take_message(false);
+		if (is_next)
+			in_halves = taken <= (in_halves ? HALF : 0);
+	}
+}
+
+/* One turn over everything that poll reported. Each batch has room for its events first. */
 static void serve_turn(nfds_t count)
 {
 	for (nfds_t i = 1; i < count; i++)
 		if (polled[i].revents != 0)
 			receive(polled[i].fd);
-	if (polled[0].revents == 0 || !make_room())
-		return;
-	while (take_message() && channel_has_room())
-		;
+	if (polled[0].revents != 0 && make_room())
+		take_requests();
 }
 
 _Noreturn void serve(void)
@@ -195,7 +245,7 @@ _Noreturn void serve(void)
 			continue;
 		}
 		nfds_t count = poll_local_ports();
-		wait_for(count);
+		wait_for_work(count);
 		serve_turn(count);
 	}
 }

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/await.h"
 #include "frontend/packet_session.h"
 #include "frontend/personality.h"
 #include "policy/confine.h"
@@ -28,6 +29,7 @@ enum {
 	LINES_A_LOOK = 32,
 	LINES_NS = 500000,
 	EVENTS_A_TURN = 1024,
+	MANY_OPEN = 16,
 	/* A broker says hello within a millisecond or two; one that has not by now never will. */
 	HELLO_WAIT_S = 5,
 };
@@ -36,6 +38,7 @@ struct packet {
 	struct session session;
 	struct transport *transport;
 	struct line_reader *lines;
+	struct await waits[2]; /* for the broker, for the client alone */
 	int64_t hello_until_ns;
 	size_t events_told; /* in this turn */
 	bool input_ready;
@@ -179,6 +182,18 @@ static struct timespec poll_time(int64_t left_ns)
 	return (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
 }
 
+/* Waits for the client and waits for the broker are of different lengths. Where many probes are
+ * open, one waking serves them all. */
+static int wait_shortly(struct packet *packet, struct pollfd *polled, nfds_t count,
+			const struct timespec *wait)
+{
+	uint32_t open = session_open_probes(&packet->session);
+
+	if (open >= MANY_OPEN)
+		return ppoll(polled, count, wait, NULL);
+	return await_ready(&packet->waits[open == 0], polled, count, wait);
+}
+
 /* Waits for whatever can happen next. Returns false if the client is gone. */
 static bool wait_for_work(struct packet *packet)
 {
@@ -195,8 +210,8 @@ static bool wait_for_work(struct packet *packet)
 
 	if (until_ns > packet->session.now_ns)
 		wait = poll_time(until_ns - monotonic_ns());
-	int ready = ppoll(polled, sizeof(polled) / sizeof(polled[0]),
-			  until_ns == INT64_MAX ? NULL : &wait, NULL);
+	int ready = wait_shortly(packet, polled, sizeof(polled) / sizeof(polled[0]),
+				 until_ns == INT64_MAX ? NULL : &wait);
 	if (ready < 0)
 		return errno == EINTR || errno == EAGAIN;
 	packet->input_ready = polled[0].revents != 0;

@@ -34,6 +34,7 @@ static const struct entry entries[] = {
 	      "other end, whom no filter holds, could set IP_HDRINCL on a raw socket",
 	      IS(0, DESC_CHANNEL), IS(3, SEND), IS_NULL(4)),
 	ALLOW(ppoll, "the one place to wait; no signal mask to swap", IS_NULL(3)),
+	ALLOW(sched_yield, "short waits: look again, but let others run first"),
 	ALLOW(clock_gettime, "send times, where the kernel maps no vdso",
 	      BETWEEN(0, CLOCK_REALTIME, CLOCK_MONOTONIC)),
 	ALLOW(sendmmsg, "probes from a port of the user's choice", LOCAL(0), IS(3, SEND)),

@@ -15,6 +15,7 @@
 
 static const struct entry entries[] = {
 	ALLOW(ppoll, "the one place to wait"),
+	ALLOW(sched_yield, "short waits: look again, but let others run first"),
 	ALLOW(recvmsg, "events from the broker, routes from the kernel"),
 	ALLOW(sendmsg, "probes to the broker, questions about routes to the kernel"),
 	ALLOW(recvmmsg, "several of them"),

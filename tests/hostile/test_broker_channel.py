@@ -7,6 +7,7 @@ time-limit: 90
 import os
 import random
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -192,6 +193,14 @@ class Rules(WithBroker):
                         self.assertTrue(self.wire.packets(0.05) or message != open_one)
                 self.ends(broker, 'slot')
 
+    def test_a_slot_twice_in_a_message_that_is_served_in_halves(self):
+        ask_for_all(self.broker)
+        ask_for_all(self.broker)
+        self.wire.packets(0.05)
+        cookies = list(range(40)) + [0] + list(range(41, 64))
+        self.broker.send(b''.join(probe(cookie=i) for i in cookies))
+        self.ends(self.broker, 'slot')
+
     def test_a_slot_that_was_cancelled(self):
         self.broker.send(probe(cookie=7, to=SILENT, source=BESIDE))
         self.broker.send(cancel(7))
@@ -310,7 +319,42 @@ class Kernel(WithBroker):
         self.assertIsNone(self.broker.process.poll())
 
 
+def ask_for_all(broker):
+    """A full message of probes, and the number of events in each message that answers it."""
+    broker.send(b''.join(probe(cookie=i) for i in range(64)))
+    lengths = []
+    while sum(lengths) < 64:
+        message = broker.receive()
+        if not message:
+            break
+        lengths.append(len(message) // 64)
+    return lengths
+
+
 class Peer(WithBroker):
+    def test_one_that_waits_for_a_full_message(self):
+        """It hears of half of the answers while the other probes are being sent. That answers are
+        there at once is the kernel's part, and a busy one may be late."""
+        self.assertEqual(sum(ask_for_all(self.broker)), 64)
+        rounds = [ask_for_all(self.broker) for _ in range(20)]
+        self.assertEqual({sum(lengths) for lengths in rounds}, {64})
+        self.assertIn([32, 32], rounds)
+
+    def test_one_in_a_hurry(self):
+        """Who sends more before it has heard of the first gets answers as many as fit together."""
+        ask_for_all(self.broker)
+        pid = self.broker.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        for first in range(0, 512, 64):
+            self.broker.send(b''.join(probe(cookie=i) for i in range(first, first + 64)))
+        os.kill(pid, signal.SIGCONT)
+        lengths = []
+        while sum(lengths) < 512:
+            message = self.broker.receive()
+            self.assertTrue(message, lengths)
+            lengths.append(len(message) // 64)
+        self.assertGreaterEqual(lengths.count(64), 7, lengths)
+
     def test_closed_midway(self):
         """Whether what was asked for is under way, answered or not even read."""
         for count in (0, 1, 64, 4096):

@@ -44,8 +44,8 @@ static int make_call(void *context)
 }
 
 static const long allowed_numbers[] = {
-	SYS_sendmmsg,      SYS_recvmmsg, SYS_recvmsg, SYS_sendto, SYS_ppoll,
-	SYS_clock_gettime, SYS_bind,     SYS_capset,  SYS_write,  SYS_exit_group,
+	SYS_sendmmsg, SYS_recvmmsg, SYS_recvmsg, SYS_sendto,     SYS_ppoll,       SYS_clock_gettime,
+	SYS_bind,     SYS_capset,   SYS_write,   SYS_exit_group, SYS_sched_yield,
 };
 
 /* uretprobe and uprobe (x86-64, Linux 6.11 and 6.18) are the trampolines of kernel probes; the
