@@ -27,6 +27,7 @@ enum {
 	DESC_STDERR = 2,  /* for one last line */
 	DESC_RAW_FIRST = 3,
 	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
+	DESC_ECHO, /* sends IPv4 echo requests from the address that it is bound to */
 	DESC_LOCAL_FIRST,
 	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
 	DESC_HELD_FIRST, /* from here on no system call may name them: they only hold a port */

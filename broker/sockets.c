@@ -175,9 +175,9 @@ static int set_receiving(int socket, const struct wire_family *wire)
 }
 
 /* One raw socket up to the point where it only lacks the filter that lets answers in. */
-static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bool dont_fragment)
+static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bool dont_fragment,
+			    bool receives, int expected)
 {
-	int expected = sockets_raw(wire->family, protocol, dont_fragment);
 	uint8_t ip_protocol = protocol == IPPROTO_ICMP ? wire->icmp_protocol : protocol;
 	int made = open_deaf(wire->domain, SOCK_RAW, ip_protocol, expected);
 
@@ -187,11 +187,11 @@ static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bo
 		return "set how a raw socket fragments";
 	if (set_default_ttl(made, wire) != 0)
 		return "set the TTL of a raw socket";
-	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, !dont_fragment) != 0)
+	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, receives) != 0)
 		return "set the ICMP types of a raw socket";
 	/* The kernel grants what it allows; a smaller buffer is no failure. */
 	(void)set_option(made, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES);
-	if (dont_fragment) {
+	if (!receives) {
 		turn_away(made, wire);
 		return NULL;
 	}
@@ -210,17 +210,18 @@ static bool family_exists(const struct wire_family *wire)
 	return try >= 0 || errno != EAFNOSUPPORT;
 }
 
-static const char *open_raw_family(uint8_t family, uint32_t *features)
+/* Of each protocol the socket that may fragment receives, for both. */
+static const char *open_raw_family(uint8_t family, bool exists, uint32_t *features)
 {
 	const struct wire_family *wire = wire_family(family);
-	bool exists = family_exists(wire);
 
 	for (int i = 0; i < RAW_PROTOCOLS; i++) {
 		for (int dont_fragment = 0; dont_fragment < 2; dont_fragment++) {
+			int expected = sockets_raw(family, protocols[i], dont_fragment != 0);
 			const char *failed =
-				exists ? open_raw(wire, protocols[i], dont_fragment != 0)
-				       : occupy(sockets_raw(family, protocols[i],
-							    dont_fragment != 0));
+				exists ? open_raw(wire, protocols[i], dont_fragment != 0,
+						  dont_fragment == 0, expected)
+				       : occupy(expected);
 			if (failed != NULL)
 				return failed;
 		}
@@ -228,6 +229,31 @@ static const char *open_raw_family(uint8_t family, uint32_t *features)
 			*features |= protocol_features[i] << (family == 6 ? FEATURE_IPV6_SHIFT : 0);
 	}
 	return NULL;
+}
+
+static const char *open_all_raw(uint32_t *features)
+{
+	bool has_ipv4 = family_exists(wire_family(4));
+	const char *failed = open_raw_family(4, has_ipv4, features);
+
+	if (failed == NULL)
+		failed = open_raw_family(6, family_exists(wire_family(6)), features);
+	if (failed == NULL)
+		failed = has_ipv4 ? open_raw(wire_family(4), IPPROTO_ICMP, false, false, DESC_ECHO)
+				  : occupy(DESC_ECHO);
+	return failed;
+}
+
+bool sockets_echo_from(uint32_t address_be)
+{
+	static uint32_t bound_be;
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = address_be};
+
+	if (bound_be == address_be)
+		return true;
+	bool is_bound = bind(DESC_ECHO, (struct sockaddr *)&address, sizeof(address)) == 0;
+	bound_be = is_bound ? address_be : 0;
+	return is_bound;
 }
 
 /* A socket that is to hold a port takes it in both families at once, where there are two. */
@@ -339,6 +365,8 @@ static const char *let_answers_in(const struct broker_sockets *sockets)
 {
 	const struct socket_filter_ports ports = {.port = sockets->held.port, .count = HELD_PORTS};
 
+	if (sockets->features & FEATURE_ICMP && socket_filter_lock(DESC_ECHO) != 0)
+		return "lock a raw socket's filter";
 	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd++) {
 		uint8_t family = sockets_raw_family(fd);
 		uint8_t protocol = sockets_raw_protocol(fd);
@@ -385,10 +413,8 @@ static bool can_mark(void)
 bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure)
 {
 	memset(sockets, 0, sizeof(*sockets));
-	const char *failed = open_raw_family(4, &sockets->features);
+	const char *failed = open_all_raw(&sockets->features);
 
-	if (failed == NULL)
-		failed = open_raw_family(6, &sockets->features);
 	if (failed == NULL)
 		failed = hold_ports(sockets);
 	if (failed == NULL)

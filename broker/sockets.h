@@ -30,6 +30,10 @@ bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure);
 /* The raw socket for a probe. `protocol` as in struct record_probe. */
 int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment);
 
+/* Binds DESC_ECHO to an IPv4 address, in network byte order, unless it is bound to it. False if the
+ * kernel refuses, because it is not this host's; the socket is then bound to no known address. */
+bool sockets_echo_from(uint32_t address_be);
+
 /* What sockets_raw(family, protocol, false) was asked for, from its descriptor: the receiving
  * sockets are DESC_RAW_FIRST and every second one after it. */
 uint8_t sockets_raw_family(int descriptor);

@@ -25,6 +25,7 @@ MAPPED = bytes(10) + b'\xff\xff' + bytes([127, 0, 0, 1])
 BROADCAST = '203.0.113.255'
 LOCAL = '203.0.113.1'
 OTHER6 = '2001:db8::7'
+OTHER_HOST = '198.18.0.2'
 BESIDE, SILENT = '198.18.0.1', '198.18.0.9'  # this host's on a wire, and one that never answers
 
 # One field each that is out of the rules, in a probe that would otherwise be sent to ourselves.
@@ -278,6 +279,74 @@ class Kernel(WithBroker):
                                      [(brokers.FAILED, cookie)], events)
                     self.assertGreater(events[0].error, 0)
                     self.assertEqual(self.wire.packets(0.01), [])
+
+    def ask_from(self, *sources, **fields):
+        """One message with an echo request from each source; what became of them, and the packets
+        that went to the target."""
+        self.wire.packets(0.01)
+        self.broker.send(b''.join(probe(cookie=i, source=source, **fields)
+                                  for i, source in enumerate(sources)))
+        events = self.broker.events(len(sources))
+        self.assertEqual(sorted(e.cookie for e in events), list(range(len(sources))))
+        asked = {p for p in self.wire.packets(0.05) if p[9] == brokers.ICMP and p[20] == 8}
+        return sorted(events, key=lambda e: e.cookie), asked
+
+    def test_a_message_of_echo_requests_from_each_address(self):
+        """They leave by a socket that is bound to the address, when there are many of one."""
+        for source in ('127.0.0.1', '127.0.0.5', LOCAL, '127.0.0.5'):
+            events, asked = self.ask_from(*[source] * 64, tos=4)
+            self.assertEqual({e.what for e in events}, {brokers.REPLY})
+            self.assertEqual({socket.inet_ntoa(p[12:16]) for p in asked}, {source})
+            self.assertEqual({p[6] & 0x40 for p in asked}, {0}, 'may be fragmented')
+            self.assertEqual({(p[8], p[1]) for p in asked}, {(64, 4)})
+            self.assertEqual(len(asked), 64)
+
+    def test_a_message_of_echo_requests_from_several_addresses(self):
+        sources = ['127.0.0.5'] * 20 + ['127.0.0.6', '127.0.0.5', '127.0.0.7'] * 10
+        events, asked = self.ask_from(*sources)
+        self.assertEqual({e.what for e in events}, {brokers.REPLY})
+        self.assertEqual(sorted(socket.inet_ntoa(p[12:16]) for p in asked), sorted(sources))
+        events, asked = self.ask_from(*['127.0.0.5'] * 64, flags=brokers.DONT_FRAGMENT)
+        self.assertEqual({p[6] & 0x40 for p in asked}, {0x40})
+
+    def test_echo_requests_beside_others(self):
+        """Only what is like the first leaves by the bound socket."""
+        others = [dict(protocol=brokers.UDP, port=9), dict(flags=brokers.DONT_FRAGMENT),
+                  dict(family=6, to='::1', source='::1'), dict(ifindex=9999), {}] * 8
+        self.wire.packets(0.01)
+        self.broker.send(b''.join(probe(cookie=i, **fields)
+                                  for i, fields in enumerate([{}] * 20 + others)))
+        events = {e.cookie: e.what for e in self.broker.events(60)}
+        self.assertEqual([events[i] for i in range(60)],
+                         [brokers.REPLY] * 20 + [brokers.ICMP_ERROR, brokers.REPLY, brokers.REPLY,
+                                                 brokers.FAILED, brokers.REPLY] * 8)
+        packets = set(self.wire.packets(0.05))
+        asked = [p for p in packets if p[0] == 0x45 and p[9] == brokers.ICMP and p[20] == 8]
+        self.assertEqual([p[6] & 0x40 for p in asked].count(0x40), 8)
+        self.assertEqual(len(asked), 36)
+        self.assertEqual(len([p for p in packets if p[0] == 0x45 and p[9] == brokers.UDP]), 8)
+
+    def test_a_message_of_echo_requests_from_elsewhere(self):
+        """The kernel refuses them one by one, and again when it has known the address before."""
+        for source in ('127.0.0.5', OTHER_HOST, '127.0.0.5', OTHER_HOST):
+            events, asked = self.ask_from(*[source] * 64)
+            local = source != OTHER_HOST
+            self.assertEqual({e.what for e in events},
+                             {brokers.REPLY if local else brokers.FAILED})
+            self.assertEqual({socket.inet_ntoa(p[12:16]) for p in asked},
+                             {source} if local else set())
+
+    def test_a_message_of_echo_requests_from_an_address_that_went(self):
+        fields = dict(to=LOCAL)
+        address = '203.0.113.77'
+        for _ in range(2):
+            subprocess.run(['ip', 'addr', 'add', address, 'dev', 'lo'], check=True)
+            events, asked = self.ask_from(*[address] * 64, **fields)
+            self.assertEqual({e.what for e in events}, {brokers.REPLY})
+            subprocess.run(['ip', 'addr', 'del', address + '/32', 'dev', 'lo'], check=True)
+            events, asked = self.ask_from(*[address] * 64, **fields)
+            self.assertEqual({e.what for e in events}, {brokers.FAILED})
+            self.assertEqual(asked, set())
 
     def test_a_chosen_port_that_another_has(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
