@@ -22,6 +22,7 @@ static struct {
 	uint32_t head;
 	uint32_t tail;
 } ports_list[BUCKETS];
+static uint32_t open_counts[2][UINT8_MAX + 1]; /* by family and protocol */
 static uint64_t hash_secret;
 
 void probe_table_start(uint64_t secret)
@@ -78,6 +79,16 @@ static uint32_t link_to(const struct probe *probe)
 	return (uint32_t)(probe - slots) + 1;
 }
 
+static uint32_t *open_count(uint8_t family, uint8_t protocol)
+{
+	return &open_counts[family == 6][protocol];
+}
+
+uint32_t probe_open_count(uint8_t family, uint8_t protocol)
+{
+	return *open_count(family, protocol);
+}
+
 struct probe *probe_slot(uint32_t cookie)
 {
 	return &slots[cookie % RECORD_SLOTS];
@@ -90,6 +101,7 @@ void probe_open(struct probe *probe)
 	uint32_t exact = exact_bucket(&probe->identity, ports);
 
 	probe->open = true;
+	++*open_count(probe->identity.family, probe->identity.protocol);
 	probe->exact_next = exact_head[exact];
 	exact_head[exact] = link;
 
@@ -122,6 +134,7 @@ void probe_close(struct probe *probe)
 	else
 		at_link(probe->ports_next)->ports_previous = probe->ports_previous;
 	probe->open = false;
+	--*open_count(probe->identity.family, probe->identity.protocol);
 }
 
 struct probe *probe_find(const struct probe_identity *identity)

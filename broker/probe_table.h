@@ -54,6 +54,9 @@ void probe_open(struct probe *probe);
 /* Takes it out again: no answer finds it any more. */
 void probe_close(struct probe *probe);
 
+/* How many probes of a kind are open; `family` and `protocol` as in an identity. */
+uint32_t probe_open_count(uint8_t family, uint8_t protocol);
+
 /* The open probe with exactly this identity, or NULL. */
 struct probe *probe_find(const struct probe_identity *identity);
 

@@ -32,9 +32,12 @@ enum {
 
 static struct pollfd polled[SERVE_POLLED];
 /* Receiving raw sockets are polled from the first probe on that they can have an answer to: for
- * most front ends that is one of the eight. */
+ * most front ends that is one of the eight. They hear while such a probe is open. */
 static size_t raw_count;
-static bool is_polled[RECEIVING];
+static struct ear {
+	bool is_polled;
+	bool hears;
+} ears[RECEIVING];
 /* Records in the last message. */
 static size_t last_taken;
 
@@ -43,13 +46,40 @@ static void poll_channel(void)
 	polled[0] = (struct pollfd){.fd = DESC_CHANNEL, .events = POLLIN};
 }
 
-static void poll_raw_socket(int fd)
+static void open_ear(int fd)
 {
-	bool *known = &is_polled[(fd - DESC_RAW_FIRST) / 2];
+	struct ear *ear = &ears[(fd - DESC_RAW_FIRST) / 2];
 
-	if (!*known)
+	if (ear->hears)
+		return;
+	if (!sockets_hear(fd, true))
+		_exit(1);
+	ear->hears = true;
+	if (!ear->is_polled)
 		polled[1 + raw_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-	*known = true;
+	ear->is_polled = true;
+}
+
+/* Whether a receiving socket can still have an answer: ICMP errors are of every protocol. */
+static bool is_awaited(int fd)
+{
+	uint8_t family = sockets_raw_family(fd);
+	uint8_t protocol = sockets_raw_protocol(fd);
+
+	return probe_open_count(family, protocol) != 0 ||
+	       (protocol == IPPROTO_ICMP && (probe_open_count(family, IPPROTO_UDP) != 0 ||
+					     probe_open_count(family, IPPROTO_TCP) != 0 ||
+					     probe_open_count(family, IPPROTO_SCTP) != 0));
+}
+
+/* While this process sleeps, packets that cannot be answers are not even copied for it. */
+static void close_ears(void)
+{
+	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd += 2) {
+		struct ear *ear = &ears[(fd - DESC_RAW_FIRST) / 2];
+		if (ear->hears && !is_awaited(fd))
+			ear->hears = !sockets_hear(fd, false);
+	}
 }
 
 /* Held ports come after the raw sockets as they are bound. */
@@ -118,9 +148,8 @@ static void receive(int fd)
 		local_port_receive(fd);
 }
 
-/* Looks at once for answers to what was just sent: those of this very host are there by now, and
- * take up no room in a socket's buffer while more is sent. */
-static void hear_answers(const struct record_probe *requests, size_t count)
+/* Does something with each socket that answers to the requests come from. */
+static void with_ears(const struct record_probe *requests, size_t count, void (*use)(int fd))
 {
 	uint8_t family = 0, protocol = 0;
 
@@ -131,12 +160,9 @@ static void hear_answers(const struct record_probe *requests, size_t count)
 		protocol = requests[i].protocol;
 		int errors = sockets_raw(family, IPPROTO_ICMP, false);
 		int replies = sockets_raw(family, protocol, false);
-		poll_raw_socket(errors);
-		receive(errors);
-		if (replies == errors)
-			continue;
-		poll_raw_socket(replies);
-		receive(replies);
+		use(errors);
+		if (replies != errors)
+			use(replies);
 	}
 }
 
@@ -153,8 +179,11 @@ static void take_probes(const struct record_probe *requests, size_t count, bool 
 		size_t now = count - at < most ? count - at : most;
 		if (at != 0)
 			(void)channel_ready();
+		with_ears(requests + at, now, open_ear);
 		transmit_probes(requests + at, now);
-		hear_answers(requests + at, now);
+		/* Answers of this very host are there by now, and take up no room in a socket's
+		 * buffer while more is sent. */
+		with_ears(requests + at, now, receive);
 	}
 }
 
@@ -190,10 +219,12 @@ static void wait_for_work(nfds_t count)
 {
 	static struct await kind;
 
-	if (last_taken >= MANY)
+	if (last_taken >= MANY) {
+		close_ears();
 		wait_for(count);
-	else if (await_ready(&kind, polled, count, NULL) < 0 && errno != EINTR)
+	} else if (await_ready(&kind, polled, count, NULL, close_ears) < 0 && errno != EINTR) {
 		_exit(1);
+	}
 }
 
 /* A front end that does not read gets nothing more done until it does. */

@@ -30,6 +30,11 @@ bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure);
 /* The raw socket for a probe. `protocol` as in struct record_probe. */
 int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment);
 
+/* Has a receiving raw socket hear packets to any address, or to none that matters: the kernel then
+ * need not copy every packet of the protocol for its filter to reject. They are born deaf. False if
+ * that cannot be; only where there is no loopback address, and only of making it deaf again. */
+bool sockets_hear(int descriptor, bool any);
+
 /* Binds DESC_ECHO to an IPv4 address, in network byte order, unless it is bound to it. False if the
  * kernel refuses, because it is not this host's; the socket is then bound to no known address. */
 bool sockets_echo_from(uint32_t address_be);

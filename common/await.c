@@ -49,21 +49,29 @@ static int look(struct await *kind, struct pollfd *polled, nfds_t count, int64_t
 	}
 }
 
+static int sleep_until_ready(struct pollfd *polled, nfds_t count, const struct timespec *wait,
+			     void (*before_sleep)(void))
+{
+	if (before_sleep != NULL)
+		before_sleep();
+	return ppoll(polled, count, wait, NULL);
+}
+
 int await_ready(struct await *kind, struct pollfd *polled, nfds_t count,
-		const struct timespec *wait)
+		const struct timespec *wait, void (*before_sleep)(void))
 {
 	int64_t from_ns = now_ns();
 	int64_t wait_ns = wait == NULL ? INT64_MAX : wait->tv_sec * NS_PER_S + wait->tv_nsec;
 	int ready = 0;
 
 	if (wait_ns <= SHORT_NS)
-		return ppoll(polled, count, wait, NULL);
+		return sleep_until_ready(polled, count, wait, before_sleep);
 	if (kind->sleeps_due > 0)
 		kind->sleeps_due--;
 	else if (kind->is_short)
 		ready = look(kind, polled, count, from_ns);
 	if (ready == 0)
-		ready = ppoll(polled, count, wait, NULL);
+		ready = sleep_until_ready(polled, count, wait, before_sleep);
 	kind->is_short = now_ns() - from_ns < SHORT_NS;
 	return ready;
 }

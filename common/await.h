@@ -19,8 +19,9 @@ struct await {
 /* As ppoll(2) without a signal mask: `wait` NULL is for ever, the result is ppoll's. If the last
  * wait of this kind was a short one, looks again and again for some microseconds before it goes to
  * sleep: being woken takes longer than that, and costs whoever wakes. On busy processors, where
- * others would have to wait meanwhile, it sleeps at once. */
+ * others would have to wait meanwhile, it sleeps at once. `before_sleep`, unless NULL, is called
+ * before it may sleep, not before it looks. */
 int await_ready(struct await *kind, struct pollfd *polled, nfds_t count,
-		const struct timespec *wait);
+		const struct timespec *wait, void (*before_sleep)(void));
 
 #endif

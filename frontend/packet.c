@@ -191,7 +191,7 @@ static int wait_shortly(struct packet *packet, struct pollfd *polled, nfds_t cou
 
 	if (open >= MANY_OPEN)
 		return ppoll(polled, count, wait, NULL);
-	return await_ready(&packet->waits[open == 0], polled, count, wait);
+	return await_ready(&packet->waits[open == 0], polled, count, wait, NULL);
 }
 
 /* Waits for whatever can happen next. Returns false if the client is gone. */

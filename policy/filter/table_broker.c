@@ -29,7 +29,10 @@ static const struct entry entries[] = {
 	ALLOW(sendmmsg, "probes leave", RAW(0), IS(3, SEND)),
 	ALLOW(sendmmsg, "echo requests from the address that the socket is bound to",
 	      IS(0, DESC_ECHO), IS(3, SEND)),
-	ALLOW(bind, "and to that address: the kernel takes this host's only", IS(0, DESC_ECHO)),
+	ALLOW(bind,
+	      "to hear while answers are awaited, and to be the source of echo requests, which "
+	      "the kernel allows of this host's addresses only",
+	      BETWEEN(0, DESC_RAW_FIRST, DESC_ECHO)),
 	ALLOW(recvmmsg, "answers arrive", RAW(0), IS(3, RECEIVE), IS_NULL(4)),
 	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, RECEIVE)),
 	ALLOW(sendto,

@@ -26,6 +26,7 @@ BROADCAST = '203.0.113.255'
 LOCAL = '203.0.113.1'
 OTHER6 = '2001:db8::7'
 OTHER_HOST = '198.18.0.2'
+SILENT6 = '2001:db8::99'
 BESIDE, SILENT = '198.18.0.1', '198.18.0.9'  # this host's on a wire, and one that never answers
 
 # One field each that is out of the rules, in a probe that would otherwise be sent to ourselves.
@@ -388,6 +389,67 @@ class Kernel(WithBroker):
         self.assertIsNone(self.broker.process.poll())
 
 
+def hearing():
+    """The raw sockets of this namespace that hear packets to any address: (family, protocol)."""
+    found = set()
+    for family, path in ((4, '/proc/net/raw'), (6, '/proc/net/raw6')):
+        with open(path, encoding='ascii') as file:
+            for line in file.readlines()[1:]:
+                address, port = line.split()[1].split(':')
+                if not int(address, 16):
+                    found.add((family, int(port, 16)))
+    return found
+
+
+class Ears(WithBroker):
+    """What a broker does not wait for, the kernel does not even copy for it."""
+
+    def expect(self, *wanted):
+        deadline = time.monotonic() + 5
+        while hearing() != set(wanted) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self.assertEqual(hearing(), set(wanted))
+
+    def test_none_while_nothing_is_open(self):
+        self.expect()
+        for i, (family, protocol) in enumerate((f, p) for f in (4, 6) for p in (1, 17, 6)):
+            to = '127.0.0.1' if family == 4 else '::1'
+            self.broker.send(probe(cookie=i, family=family, protocol=protocol, to=to, source=to,
+                                   port=0 if protocol == 1 else 9))
+            event, = self.broker.events()
+            self.assertIn(event.what, (brokers.REPLY, brokers.ICMP_ERROR))
+        self.expect()
+
+    def test_those_that_answers_may_come_to(self):
+        fields = dict(to=SILENT, source=BESIDE)
+        self.broker.send(probe(cookie=1, protocol=brokers.TCP, port=80, **fields))
+        self.expect((4, 1), (4, 6))
+        self.broker.send(probe(cookie=2, protocol=brokers.UDP, port=80, **fields) +
+                         probe(cookie=3, **fields) +
+                         probe(cookie=4, family=6, protocol=brokers.SCTP, port=7, to=SILENT6,
+                               source=OTHER6))
+        self.expect((4, 1), (4, 6), (4, 17), (6, 58), (6, 132))
+        for cookie, wanted in ((1, [(4, 1), (4, 17), (6, 58), (6, 132)]),
+                               (3, [(4, 1), (4, 17), (6, 58), (6, 132)]),
+                               (2, [(6, 58), (6, 132)]), (4, [])):
+            self.broker.send(cancel(cookie))
+            self.expect(*wanted)
+
+    def test_an_answer_that_comes_later(self):
+        """Having been deaf before, and again after."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
+            target.bind(('127.0.0.1', 7777))
+            target.settimeout(5)
+            for cookie in range(3):
+                self.broker.send(probe(cookie=cookie, protocol=brokers.UDP, port=7777))
+                whom = target.recvfrom(100)[1]
+                time.sleep(0.01)
+                target.sendto(b'', whom)
+                event, = self.broker.events()
+                self.assertEqual((event.what, event.cookie), (brokers.REPLY, cookie))
+                self.expect()
+
+
 def ask_for_all(broker):
     """A full message of probes, and the number of events in each message that answers it."""
     broker.send(b''.join(probe(cookie=i) for i in range(64)))
@@ -501,6 +563,8 @@ def addresses():
                     ['addr', 'add', BESIDE + '/24', 'dev', 'near'],
                     ['addr', 'add', LOCAL + '/24', 'brd', BROADCAST, 'dev', 'near'],
                     ['addr', 'add', OTHER6 + '/128', 'dev', 'lo', 'nodad'],
+                    ['route', 'add', SILENT6 + '/128', 'dev', 'near'],
+                    ['neigh', 'add', SILENT6, 'lladdr', '02:00:00:00:00:09', 'dev', 'near'],
                     ['neigh', 'add', SILENT, 'lladdr', '02:00:00:00:00:09', 'dev', 'near']):
         subprocess.run(['ip', *command], check=True)
 

@@ -18,6 +18,12 @@ static int looks;
 static int write_at_look;     /* 0: never */
 static int64_t others_run_ns; /* what others do while this process yields; once */
 static int ends[2];
+static int sleeps;
+
+static void note_sleep(void)
+{
+	sleeps++;
+}
 
 static void pause_for(int64_t ns)
 {
@@ -48,7 +54,7 @@ static int await_pipe(struct await *kind, int64_t wait_ns)
 	struct pollfd readable = {.fd = ends[0], .events = POLLIN};
 	struct timespec wait = {0, wait_ns};
 
-	return await_ready(kind, &readable, 1, wait_ns < 0 ? NULL : &wait);
+	return await_ready(kind, &readable, 1, wait_ns < 0 ? NULL : &wait, note_sleep);
 }
 
 static int64_t now_ns(void)
@@ -67,6 +73,7 @@ Test(await, the_first_wait_sleeps)
 
 	cr_expect_eq(await_pipe(&kind, 2 * MS), 0);
 	cr_expect_eq(looks, 0);
+	cr_expect_eq(sleeps, 1);
 	cr_expect_not(kind.is_short);
 }
 
@@ -90,6 +97,7 @@ Test(await, after_a_short_wait_it_looks_until_something_is_ready)
 	write_at_look = 1;
 	cr_expect_eq(await_pipe(&kind, -1), 1);
 	cr_expect_eq(looks, 1);
+	cr_expect_eq(sleeps, 0);
 }
 
 Test(await, it_looks_for_a_short_time_only)
@@ -100,6 +108,7 @@ Test(await, it_looks_for_a_short_time_only)
 	cr_expect_eq(await_pipe(&kind, 20 * MS), 0);
 	cr_expect_geq(now_ns() - from_ns, 20 * MS);
 	cr_expect_gt(looks, 0);
+	cr_expect_eq(sleeps, 1);
 	cr_expect_not(kind.is_short);
 	looks = 0;
 	cr_expect_eq(await_pipe(&kind, 2 * MS), 0);
@@ -146,9 +155,9 @@ Test(await, errors_are_those_of_ppoll)
 	struct await kind = {.is_short = true};
 	struct pollfd *nowhere = (void *)(uintptr_t)1;
 
-	cr_expect_eq(await_ready(&kind, nowhere, 1, NULL), -1);
+	cr_expect_eq(await_ready(&kind, nowhere, 1, NULL, NULL), -1);
 	cr_expect_eq(errno, EFAULT);
 	kind = (struct await){0};
-	cr_expect_eq(await_ready(&kind, nowhere, 1, NULL), -1);
+	cr_expect_eq(await_ready(&kind, nowhere, 1, NULL, NULL), -1);
 	cr_expect_eq(errno, EFAULT);
 }

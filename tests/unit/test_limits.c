@@ -125,7 +125,7 @@ Test(broker_filter, arguments_are_pinned, .timeout = 60)
 		{SYS_sendmmsg, {DESC_RAW_LAST, 0, 1, 0}, "may block"},
 		{SYS_sendmmsg, {DESC_HELD_FIRST + 1, 0, 1, SEND}, "holds a port"},
 		{SYS_bind, {DESC_CHANNEL, 0, 0}, "the channel"},
-		{SYS_bind, {DESC_RAW_LAST, 0, 0}, "a raw socket"},
+		{SYS_bind, {DESC_STDERR, 0, 0}, "stderr may be a socket"},
 		{SYS_recvmmsg, {DESC_ECHO, 0, 1, MSG_DONTWAIT}, "it only sends"},
 		{SYS_recvmmsg, {DESC_ECHO, 0, 1, MSG_DONTWAIT | MSG_ERRQUEUE}, "it only sends"},
 		{SYS_sendmmsg, {DESC_ECHO, 0, 1, 0}, "may block"},
@@ -146,6 +146,7 @@ Test(broker_filter, what_the_broker_does_is_allowed, .timeout = 60)
 	static const struct call allowed[] = {
 		{SYS_recvmsg, {DESC_CHANNEL, 0, MSG_DONTWAIT}, "requests"},
 		{SYS_sendto, {DESC_CHANNEL, 0, 0, SEND, 0}, "events"},
+		{SYS_bind, {DESC_RAW_FIRST, 0, 0}, "to hear"},
 		{SYS_bind, {DESC_ECHO, 0, 0}, "a source address"},
 		{SYS_sendmmsg, {DESC_ECHO, 0, 1, SEND}, "echo requests"},
 		{SYS_bind, {DESC_LOCAL_FIRST, 0, 0}, "a port"},

@@ -75,6 +75,30 @@ Test(probe_table, holds_as_many_probes_as_there_are_slots)
 	}
 }
 
+Test(probe_table, counts_the_open_ones_of_each_kind)
+{
+	const uint8_t families[] = {4, 6};
+	const uint8_t protocols[] = {IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP, IPPROTO_SCTP};
+	struct probe_identity made = {.port = 9};
+	uint32_t slot = 0;
+
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 8; i++) {
+			made.family = families[i / 4];
+			made.protocol = protocols[i % 4];
+			for (int k = 0; k <= i; k++)
+				open_slot(slot++, &made);
+		}
+		for (int i = 0; i < 8; i++)
+			cr_expect_eq(probe_open_count(families[i / 4], protocols[i % 4]),
+				     (uint32_t)i + 1);
+		while (slot > 0)
+			probe_close(probe_slot(--slot));
+		for (int i = 0; i < 8; i++)
+			cr_expect_eq(probe_open_count(families[i / 4], protocols[i % 4]), 0u);
+	}
+}
+
 Test(probe_table, every_field_of_an_identity_counts)
 {
 	struct probe_identity open = identity(0x1a5);
