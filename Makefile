@@ -17,7 +17,7 @@ endif
 
 # Debian packages that building and testing need; tests/lab/need installs those that are missing.
 # The tests of one kind may name more of their own.
-BUILD_PACKAGES = gcc libc6-dev libseccomp-dev libcap-ng-dev
+BUILD_PACKAGES = gcc libc6-dev musl-dev libseccomp-dev
 CHECK_PACKAGES = $(BUILD_PACKAGES) libcriterion-dev libcap2-bin iproute2 python3 util-linux \
 		 mtr-tiny iputils-tracepath iputils-ping traceroute tcpdump tshark nftables \
 		 python3-jsonschema
@@ -36,6 +36,24 @@ LINK     = -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDFLAGS)
 COMPILE  = -std=gnu11 -I. -I$(BUILD) -D_GNU_SOURCE -DPOSTERN_VERSION='"$(VERSION)"' $(CPPFLAGS) \
 	   $(CFLAGS) $(WARN) -ffunction-sections -fdata-sections -MMD -MP
 
+# The broker is started anew for each user's mtr, and most of a start is the C library's: it is linked
+# with musl where that is installed, with the compiler's own C library otherwise, or when MUSL is set to
+# nothing. MUSL is the folder of musl's libc.a, MUSL_HEADERS that of its headers. The kernel's headers
+# must be seen, but not the other C library's next to them: hence a folder of links.
+CPU           = $(firstword $(subst -, ,$(MACHINE)))
+MUSL         ?= $(patsubst %/rcrt1.o,%,$(wildcard /usr/lib/$(CPU)-linux-musl/rcrt1.o))
+MUSL_HEADERS ?= $(subst /lib/,/include/,$(MUSL))
+KERNEL        = $(BUILD)/gen/kernel
+KERNEL_ASM    = $(firstword $(wildcard /usr/include/$(CPU)-linux-gnu/asm /usr/include/asm))
+ifneq ($(MUSL),)
+STATIC_HEADERS = -nostdinc -isystem $(MUSL_HEADERS) -isystem $(shell $(CC) -print-file-name=include) \
+		 -idirafter $(KERNEL)
+STATIC_NEEDS   = $(KERNEL)/linux
+STATIC_START   = -nostdlib $(MUSL)/rcrt1.o $(MUSL)/crti.o
+STATIC_END     = -Wl,--start-group $(MUSL)/libc.a $(shell $(CC) -print-libgcc-file-name) \
+		 -Wl,--end-group $(MUSL)/crtn.o
+endif
+
 # SANITIZE=1 makes a build of its own: the front end and the tests with the address and
 # undefined-behaviour sanitizers, the broker as ever (its seccomp filter knows no sanitizer's calls).
 ifeq ($(SANITIZE),1)
@@ -51,7 +69,7 @@ endif
 # --- what there is -----------------------------------------------------------------------------
 
 OBJ       = $(BUILD)/obj#   the front end's objects, the tests' and the tools'
-PRIV      = $(BUILD)/privileged# the broker's: never sanitized, linked without a dynamic loader
+STATIC    = $(BUILD)/static#   the broker's: never sanitized, linked without a dynamic loader
 
 sources   = $(wildcard $(1)/*.c $(1)/*/*.c)
 objects   = $(patsubst %.c,$(OBJ)/%.o,$(1))
@@ -59,7 +77,6 @@ programs  = $(patsubst %.c,$(BUILD)/%,$(1))
 
 COMMON_C   := $(call sources,common)
 POLICY_C   := $(wildcard policy/*.c)
-STATIC_C   := $(wildcard policy/static/*.c)
 BROKER_C   := $(filter-out broker/main.c,$(call sources,broker))
 FRONTEND_C := $(filter-out frontend/main.c,$(call sources,frontend))
 SUPPORT_C  := $(call sources,tests/support)
@@ -105,7 +122,7 @@ say = $(if $(V),,@echo '  $(1)' $(patsubst $(BUILD)/%,%,$@);)
 
 # Flags and paths are kept in files that change only when their text does: objects depend on them,
 # so that another CC or PREFIX rebuilds what it touches and nothing else.
-$(BUILD)/gen/flags: TEXT = $(CC) $(COMPILE) $(HARDEN) $(FRONT_HARDEN) $(LINK)
+$(BUILD)/gen/flags: TEXT = $(CC) $(COMPILE) $(HARDEN) $(FRONT_HARDEN) $(LINK) $(STATIC_HEADERS)
 $(BUILD)/gen/paths: TEXT = $(libexecdir)
 $(BUILD)/gen/flags $(BUILD)/gen/paths: FORCE | $(BUILD)/gen/
 	@$(file >$@.new,$(TEXT))cmp -s $@.new $@ && rm $@.new || mv $@.new $@
@@ -121,8 +138,12 @@ $(FRONTEND_OBJECTS): $(BUILD)/gen/paths
 $(OBJ)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
 	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(FRONT_HARDEN) $(EXTRA) -c -o $@ $<
 
-$(PRIV)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
-	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(HARDEN) -c -o $@ $<
+$(STATIC)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS) $(STATIC_NEEDS)
+	$(call say,CC)mkdir -p $(@D) && $(CC) $(STATIC_HEADERS) $(COMPILE) $(HARDEN) -c -o $@ $<
+
+$(KERNEL)/linux:
+	@mkdir -p $(KERNEL) && ln -sfn $(KERNEL_ASM) $(KERNEL)/asm && \
+		ln -sfn /usr/include/asm-generic $(KERNEL)/asm-generic && ln -sfn /usr/include/linux $@
 
 archive = $(call say,AR)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 $(OBJ)/libcommon.a: $(call objects,$(COMMON_C))
@@ -137,7 +158,7 @@ $(OBJ)/libsupport.a: $(call objects,$(SUPPORT_C))
 	$(archive)
 $(OBJ)/libsimnet.a: $(call objects,$(filter-out %_main.c,$(SIMNET_C)))
 	$(archive)
-$(PRIV)/libpolicy.a: $(POLICY_C:%.c=$(PRIV)/%.o) $(COMMON_C:%.c=$(PRIV)/%.o)
+$(STATIC)/libpolicy.a: $(POLICY_C:%.c=$(STATIC)/%.o) $(COMMON_C:%.c=$(STATIC)/%.o)
 	$(archive)
 
 # The seccomp filters are compiled here, so that nothing privileged links libseccomp. mkfilter runs while
@@ -153,10 +174,12 @@ $(BUILD)/gen/filter_%.h: $(MKFILTER)
 # --- linking -----------------------------------------------------------------------------------
 
 # static-pie: without a dynamic loader no LD_* variable, library path or preload file can reach the
-# broker, and it starts faster. policy/static/ keeps the C library's name services out of it.
-$(BUILD)/postern-broker: $(PRIV)/broker/main.o $(BROKER_C:%.c=$(PRIV)/%.o) $(STATIC_C:%.c=$(PRIV)/%.o) \
-			 $(PRIV)/libpolicy.a
-	$(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections -o $@ $^ -lcap-ng
+# broker, and it starts faster.
+link_static = $(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections -o $@ \
+	      $(STATIC_START) $(filter %.o %.a,$^) $(STATIC_END)
+
+$(BUILD)/postern-broker: $(STATIC)/broker/main.o $(BROKER_C:%.c=$(STATIC)/%.o) $(STATIC)/libpolicy.a
+	$(link_static)
 
 link = $(call say,LD)mkdir -p $(@D) && $(CC) $(FRONT_HARDEN) -pie $(LINK) -o $@ $(filter %.o %.a,$^)
 
@@ -167,9 +190,9 @@ $(LINKS:%=$(BUILD)/%): | $(BUILD)/postern
 $(BUILD)/simnet: $(call objects,$(SIMNET_C)) $(OBJ)/libcommon.a
 	$(link)
 $(UNIT): $(call objects,$(UNIT_C)) $(OBJ)/libsupport.a $(LIBRARIES) $(OBJ)/libsimnet.a
-	$(link) -lcriterion -lcap-ng
+	$(link) -lcriterion
 $(TOOLS): $(BUILD)/%: $(OBJ)/%.o $(OBJ)/libsupport.a $(LIBRARIES)
-	$(link) -lcap-ng
+	$(link)
 
 # --- running -----------------------------------------------------------------------------------
 

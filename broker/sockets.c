@@ -5,18 +5,20 @@
  */
 #include "broker/sockets.h"
 
+/* Before the kernel's headers: they then leave out what both define. */
+#include <netinet/in.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
-#include <linux/in6.h>
-#include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/message.h"
 #include "common/wire.h"
 #include "policy/socket_filter.h"
 
@@ -372,10 +374,12 @@ static bool can_mark(void)
 	};
 	struct cmsghdr *at = CMSG_FIRSTHDR(&message);
 
-	for (size_t i = 0; i < 2; i++, at = CMSG_NXTHDR(&message, at)) {
-		at->cmsg_level = types[i][0];
-		at->cmsg_type = types[i][1];
-		at->cmsg_len = CMSG_LEN(sizeof(int));
+	for (size_t i = 0; i < 2; i++, at = message_next_control(&message, at)) {
+		*at = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = types[i][0],
+			.cmsg_type = types[i][1],
+		};
 		memcpy(CMSG_DATA(at), &values[i], sizeof(int));
 	}
 	int any_ipv4 = sockets_raw(4, IPPROTO_ICMP, false);

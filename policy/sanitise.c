@@ -58,12 +58,12 @@ static bool reset_signals(struct step_failure *failure)
 /* Interval timers, alarm(2) among them, survive execve; POSIX timers do not. */
 static bool disarm_timers(struct step_failure *failure)
 {
-	static const enum __itimer_which timers[] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
 	const struct itimerval never = {.it_value = {0, 0}};
 
-	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++)
-		if (setitimer(timers[i], &never, NULL) != 0)
-			return step_failed(failure, "disarm an interval timer", NULL);
+	if (setitimer(ITIMER_REAL, &never, NULL) != 0 ||
+	    setitimer(ITIMER_VIRTUAL, &never, NULL) != 0 ||
+	    setitimer(ITIMER_PROF, &never, NULL) != 0)
+		return step_failed(failure, "disarm an interval timer", NULL);
 	return true;
 }
 
