@@ -36,24 +36,6 @@ LINK     = -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(LDFLAGS)
 COMPILE  = -std=gnu11 -I. -I$(BUILD) -D_GNU_SOURCE -DPOSTERN_VERSION='"$(VERSION)"' $(CPPFLAGS) \
 	   $(CFLAGS) $(WARN) -ffunction-sections -fdata-sections -MMD -MP
 
-# The broker is started anew for each user's mtr, and most of a start is the C library's: it is linked
-# with musl where that is installed, with the compiler's own C library otherwise, or when MUSL is set to
-# nothing. MUSL is the folder of musl's libc.a, MUSL_HEADERS that of its headers. The kernel's headers
-# must be seen, but not the other C library's next to them: hence a folder of links.
-CPU           = $(firstword $(subst -, ,$(MACHINE)))
-MUSL         ?= $(patsubst %/rcrt1.o,%,$(wildcard /usr/lib/$(CPU)-linux-musl/rcrt1.o))
-MUSL_HEADERS ?= $(subst /lib/,/include/,$(MUSL))
-KERNEL        = $(BUILD)/gen/kernel
-KERNEL_ASM    = $(firstword $(wildcard /usr/include/$(CPU)-linux-gnu/asm /usr/include/asm))
-ifneq ($(MUSL),)
-STATIC_HEADERS = -nostdinc -isystem $(MUSL_HEADERS) -isystem $(shell $(CC) -print-file-name=include) \
-		 -idirafter $(KERNEL)
-STATIC_NEEDS   = $(KERNEL)/linux
-STATIC_START   = -nostdlib $(MUSL)/rcrt1.o $(MUSL)/crti.o
-STATIC_END     = -Wl,--start-group $(MUSL)/libc.a $(shell $(CC) -print-libgcc-file-name) \
-		 -Wl,--end-group $(MUSL)/crtn.o
-endif
-
 # SANITIZE=1 makes a build of its own: the front end and the tests with the address and
 # undefined-behaviour sanitizers, the broker as ever (its seccomp filter knows no sanitizer's calls).
 ifeq ($(SANITIZE),1)
@@ -66,10 +48,28 @@ SANITIZERS =
 FRONT_HARDEN = $(HARDEN)
 endif
 
+# The broker and mtr-packet are started anew for each mtr, and most of a start is the C library's: they
+# are linked with musl where that is installed, with the compiler's own C library otherwise, or when
+# MUSL is set to nothing. MUSL is the folder of musl's libc.a, MUSL_HEADERS that of its headers. The
+# kernel's headers must be seen, but not the other C library's next to them: hence a folder of links.
+CPU           = $(firstword $(subst -, ,$(MACHINE)))
+MUSL         ?= $(patsubst %/rcrt1.o,%,$(wildcard /usr/lib/$(CPU)-linux-musl/rcrt1.o))
+MUSL_HEADERS ?= $(subst /lib/,/include/,$(MUSL))
+ifneq ($(MUSL),)
+KERNEL         = $(BUILD)/gen/kernel
+KERNEL_ASM    := $(firstword $(wildcard /usr/include/$(CPU)-linux-gnu/asm /usr/include/asm))
+COMPILER_S    := $(shell $(CC) -print-file-name=include)
+LIBGCC        := $(shell $(CC) -print-libgcc-file-name)
+STATIC_HEADERS = -nostdinc -isystem $(MUSL_HEADERS) -isystem $(COMPILER_S) -idirafter $(KERNEL)
+STATIC_NEEDS   = $(KERNEL)/linux
+STATIC_START   = -nostdlib $(MUSL)/rcrt1.o $(MUSL)/crti.o
+STATIC_END     = -Wl,--start-group $(MUSL)/libc.a $(LIBGCC) -Wl,--end-group $(MUSL)/crtn.o
+endif
+
 # --- what there is -----------------------------------------------------------------------------
 
 OBJ       = $(BUILD)/obj#   the front end's objects, the tests' and the tools'
-STATIC    = $(BUILD)/static#   the broker's: never sanitized, linked without a dynamic loader
+STATIC    = $(BUILD)/static#   the broker's and mtr-packet's: never sanitized, without a dynamic loader
 
 sources   = $(wildcard $(1)/*.c $(1)/*/*.c)
 objects   = $(patsubst %.c,$(OBJ)/%.o,$(1))
@@ -78,18 +78,23 @@ programs  = $(patsubst %.c,$(BUILD)/%,$(1))
 COMMON_C   := $(call sources,common)
 POLICY_C   := $(wildcard policy/*.c)
 BROKER_C   := $(filter-out broker/main.c,$(call sources,broker))
-FRONTEND_C := $(filter-out frontend/main.c,$(call sources,frontend))
+FRONTEND_C := $(filter-out frontend/main.c frontend/mtr_packet.c,$(call sources,frontend))
+# What only the other personalities need stays out of an mtr-packet that is a program of its own.
+PACKET_C   := $(filter-out frontend/doctor.c frontend/names.c frontend/trace%,$(FRONTEND_C)) \
+	      frontend/mtr_packet.c
 SUPPORT_C  := $(call sources,tests/support)
 UNIT_C     := $(wildcard tests/unit/*.c)
 SIMNET_C   := $(wildcard tests/lab/simnet*.c)
 TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
 
 LIBRARIES  = $(OBJ)/libfrontend.a $(OBJ)/libbroker.a $(OBJ)/libpolicy.a $(OBJ)/libcommon.a
-LINKS      = mtr-packet tracepath tracepath4 tracepath6
+# mtr-packet is a program of its own where there is musl, and otherwise a link as the others are.
+OWN        = $(if $(MUSL),$(if $(SANITIZERS),,mtr-packet))
+LINKS      = $(filter-out $(OWN),mtr-packet) tracepath tracepath4 tracepath6
 FILTERS    = $(patsubst policy/filter/table_%.c,$(BUILD)/gen/filter_%.h,\
 		$(wildcard policy/filter/table_*.c))
 
-PROGRAMS   = $(BUILD)/postern-broker $(BUILD)/postern $(LINKS:%=$(BUILD)/%)
+PROGRAMS   = $(BUILD)/postern-broker $(BUILD)/postern $(OWN:%=$(BUILD)/%) $(LINKS:%=$(BUILD)/%)
 SIMNET     = $(if $(SIMNET_C),$(BUILD)/simnet)
 UNIT       = $(if $(UNIT_C),$(BUILD)/tests/unit/all)
 TOOLS      = $(call programs,$(TOOL_C))
@@ -105,7 +110,7 @@ tests: programs $(SIMNET) $(UNIT) $(TOOLS)
 
 help:
 	@echo 'Targets:'
-	@echo '  all        build/postern-broker, build/postern, its links, build/simnet (default)'
+	@echo '  all        build/postern-broker, build/postern, mtr-packet, links, build/simnet (default)'
 	@echo '  check      install missing Debian packages, build, run all tests; ends with a count'
 	@echo '  demo       mtr and a raw session over a private network of a dozen hops'
 	@echo '  bench      speed and accuracy next to mtr-packet 0.95, as a table'
@@ -131,7 +136,7 @@ $(BUILD)/gen/flags $(BUILD)/gen/paths: FORCE | $(BUILD)/gen/
 	@mkdir -p $@
 
 PATHS = -DPOSTERN_BROKER_PATH='"$(libexecdir)/postern/postern-broker"'
-FRONTEND_OBJECTS = $(call objects,$(FRONTEND_C) frontend/main.c)
+FRONTEND_OBJECTS = $(call objects,$(FRONTEND_C) frontend/main.c) $(PACKET_C:%.c=$(STATIC)/%.o)
 $(FRONTEND_OBJECTS): EXTRA = $(PATHS)
 $(FRONTEND_OBJECTS): $(BUILD)/gen/paths
 
@@ -139,7 +144,7 @@ $(OBJ)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
 	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(FRONT_HARDEN) $(EXTRA) -c -o $@ $<
 
 $(STATIC)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS) $(STATIC_NEEDS)
-	$(call say,CC)mkdir -p $(@D) && $(CC) $(STATIC_HEADERS) $(COMPILE) $(HARDEN) -c -o $@ $<
+	$(call say,CC)mkdir -p $(@D) && $(CC) $(STATIC_HEADERS) $(COMPILE) $(HARDEN) $(EXTRA) -c -o $@ $<
 
 $(KERNEL)/linux:
 	@mkdir -p $(KERNEL) && ln -sfn $(KERNEL_ASM) $(KERNEL)/asm && \
@@ -180,12 +185,16 @@ link_static = $(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-section
 
 $(BUILD)/postern-broker: $(STATIC)/broker/main.o $(BROKER_C:%.c=$(STATIC)/%.o) $(STATIC)/libpolicy.a
 	$(link_static)
+# What stands there may be a link.
+$(OWN:%=$(BUILD)/%): $(PACKET_C:%.c=$(STATIC)/%.o) $(STATIC)/libpolicy.a
+	@rm -f $@
+	$(link_static)
 
 link = $(call say,LD)mkdir -p $(@D) && $(CC) $(FRONT_HARDEN) -pie $(LINK) -o $@ $(filter %.o %.a,$^)
 
 $(BUILD)/postern: $(OBJ)/frontend/main.o $(LIBRARIES:$(OBJ)/libbroker.a=)
 	$(link)
-$(LINKS:%=$(BUILD)/%): | $(BUILD)/postern
+$(LINKS:%=$(BUILD)/%): $(BUILD)/gen/flags | $(BUILD)/postern
 	@ln -sf postern $@
 $(BUILD)/simnet: $(call objects,$(SIMNET_C)) $(OBJ)/libcommon.a
 	$(link)
@@ -233,18 +242,22 @@ MAN1 = $(wildcard man/*.1)
 install: programs
 	$(INSTALL) -d $(DESTDIR)$(bindir) $(BROKER_DIR) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man8
 	$(INSTALL) -m 0755 $(BUILD)/postern $(DESTDIR)$(bindir)/postern
+	$(if $(OWN),$(INSTALL) -m 0755 $(OWN:%=$(BUILD)/%) $(DESTDIR)$(bindir)/)
 	for link in $(LINKS); do ln -sf postern $(DESTDIR)$(bindir)/$$link || exit 1; done
 	$(if $(MAN1),$(INSTALL) -m 0644 $(MAN1) $(DESTDIR)$(mandir)/man1/)
 	$(if $(MAN8),$(INSTALL) -m 0644 $(MAN8) $(DESTDIR)$(mandir)/man8/)
 	$(INSTALL) -m 0755 $(BUILD)/postern-broker $(BROKER_DIR)/postern-broker
 	@DESTDIR='$(DESTDIR)' policy/grant $(BROKER_DIR)/postern-broker
 
+# Another program that somebody has put in the place of one of these stays.
 uninstall:
 	rm -f $(BROKER_DIR)/postern-broker
 	-rmdir $(BROKER_DIR)
-	for link in $(LINKS); do \
-		if [ "$$(readlink $(DESTDIR)$(bindir)/$$link)" = postern ]; then \
-			rm -f $(DESTDIR)$(bindir)/$$link || exit 1; fi; done
+	for name in $(LINKS) $(OWN); do \
+		file=$(DESTDIR)$(bindir)/$$name; \
+		if [ "$$(readlink $$file)" = postern ] || \
+			{ [ ! -L $$file ] && grep -qs 'mtr-packet (postern)' $$file; }; then \
+			rm -f $$file || exit 1; fi; done
 	rm -f $(DESTDIR)$(bindir)/postern
 	rm -f $(MAN1:man/%=$(DESTDIR)$(mandir)/man1/%) $(MAN8:man/%=$(DESTDIR)$(mandir)/man8/%)
 

@@ -340,6 +340,7 @@ class FrontEnd(State):
         self.expect_locked_down(broker, bounding)
         status = brokers.status_of(front_end.pid)
         self.assertEqual((status['NoNewPrivs'], status['Seccomp']), ('1', FRONT_END_FILTER))
+        self.expect_constants(front_end.pid)
         for name in ('CapPrm', 'CapEff'):
             if 'user' in popen:
                 self.assertEqual(int(status[name], 16), 0)
