@@ -12,13 +12,17 @@ enum {
 	RAW_PROTOCOLS = 4,
 	RAW_SOCKETS = RAW_FAMILIES * RAW_PROTOCOLS * 2,
 	/* Source ports of a user's own choice (local-port) in one broker's life: each needs a
-	 * socket of its own that is bound once, and mtr uses one. */
-	LOCAL_PORTS = 16,
-	/* Ports held, each in UDP and TCP, as source ports and ICMP echo identifiers. As many TCP
-	 * probes to one open port can be in flight before two share a connection's addresses, which
-	 * the target answers only once; and 48 of them times 65,536 sequence numbers are 3 million
-	 * echo probes before one identity comes again. */
+	 * socket of its own that is bound once, which costs time at each start, and mtr uses one.
+	 */
+	LOCAL_PORTS = 8,
+	/* Ports held in TCP, as source ports and ICMP echo identifiers. As many TCP probes to one
+	 * open port can be in flight before two share a connection's addresses, which the target
+	 * answers only once; and 48 of them times 65,536 sequence numbers are 3 million echo probes
+	 * before one identity comes again. */
 	HELD_PORTS = 64,
+	/* The first of them are held in UDP, too: 16 for flows, and 16 that serve half a million
+	 * probes, or twice as many to one port, before one identity comes again. */
+	HELD_UDP_PORTS = 32,
 };
 
 enum {
@@ -30,7 +34,7 @@ enum {
 	DESC_LOCAL_FIRST,
 	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
 	DESC_HELD_FIRST, /* from here on no system call may name them: they only hold a port */
-	DESC_HELD_LAST = DESC_HELD_FIRST + 2 * HELD_PORTS - 1,
+	DESC_HELD_LAST = DESC_HELD_FIRST + HELD_PORTS + HELD_UDP_PORTS - 1,
 	DESC_COUNT,
 };
 

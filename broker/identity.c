@@ -11,9 +11,11 @@
 #include <string.h>
 
 enum {
-	/* The last holders serve probes of a flow, whose source port must not change. */
+	/* The first ports serve probes of a flow, whose source port must not change. Those behind
+	 * them serve the others: UDP as far as they are held in UDP. */
 	FLOW_HOLDERS = 16,
-	PLAIN_HOLDERS = HELD_PORTS - FLOW_HOLDERS,
+	ECHO_HOLDERS = HELD_PORTS - FLOW_HOLDERS,
+	UDP_HOLDERS = HELD_UDP_PORTS - FLOW_HOLDERS,
 	/* traceroute's first port, and how many follow it */
 	UDP_FIRST_PORT = 33434,
 	UDP_PORTS = 65536 - UDP_FIRST_PORT,
@@ -24,7 +26,7 @@ enum {
 	FLOW_BLOCK = 4095,
 	LOCAL_PORT_BLOCKS = 42,
 	LOCAL_PORT_BLOCK = 764,
-	BLOCKS_MAX = PLAIN_HOLDERS,
+	BLOCKS_MAX = ECHO_HOLDERS,
 	/* How often another identity is tried when the one at hand is open still. */
 	TRIES = 16,
 	FREE_PORT_TRIES = 4,
@@ -59,7 +61,7 @@ enum ring_name {
 
 static struct ring rings[RINGS];
 /* The destination port to which RING_UDP_PURE has last given each source port. */
-static uint16_t pure_port[PLAIN_HOLDERS];
+static uint16_t pure_port[UDP_HOLDERS];
 static const struct held_ports *held;
 static uint32_t token_counter;
 static uint32_t tcp_turn;
@@ -76,10 +78,10 @@ void identity_start(const struct held_ports *ports, uint64_t secret)
 	token_counter = (uint32_t)secret;
 	tcp_turn = (uint32_t)(secret >> 32) % HELD_PORTS;
 	flow_secret = (uint16_t)(secret >> 48);
-	ring_start(RING_ECHO, SEQUENCES, PLAIN_HOLDERS);
-	ring_start(RING_UDP, UDP_PORTS, PLAIN_HOLDERS);
-	ring_start(RING_UDP_PURE, 1, PLAIN_HOLDERS);
-	ring_start(RING_UDP_TUNED, UDP_CHECKSUMS, PLAIN_HOLDERS);
+	ring_start(RING_ECHO, SEQUENCES, ECHO_HOLDERS);
+	ring_start(RING_UDP, UDP_PORTS, UDP_HOLDERS);
+	ring_start(RING_UDP_PURE, 1, UDP_HOLDERS);
+	ring_start(RING_UDP_TUNED, UDP_CHECKSUMS, UDP_HOLDERS);
 	ring_start(RING_LOCAL, LOCAL_PORT_BLOCK, LOCAL_PORT_BLOCKS);
 	ring_start(RING_LOCAL_TUNED, FLOW_BLOCK, FLOW_BLOCKS);
 	for (unsigned int i = 0; i < FLOW_HOLDERS; i++)
@@ -145,22 +147,22 @@ static enum identity_result ring_identity(const struct record_probe *request, en
 
 	switch (name) {
 	case RING_ECHO:
-		identity->source_port = held->port[block];
+		identity->source_port = held->port[FLOW_HOLDERS + block];
 		identity->port = (uint16_t)rest;
 		return IDENTITY_GIVEN;
 	case RING_UDP:
-		identity->source_port = held->port[block];
+		identity->source_port = held->port[FLOW_HOLDERS + block];
 		identity->port = (uint16_t)(UDP_FIRST_PORT + rest);
 		return IDENTITY_PATTERN;
 	case RING_UDP_PURE:
-		identity->source_port = held->port[block];
+		identity->source_port = held->port[FLOW_HOLDERS + block];
 		identity->port = request->port;
 		return IDENTITY_PATTERN;
 	case RING_UDP_TUNED:
 		/* From port to port: a datagram that answers shows no more than its ports. */
-		identity->source_port = held->port[number % PLAIN_HOLDERS];
+		identity->source_port = held->port[FLOW_HOLDERS + number % UDP_HOLDERS];
 		identity->port = request->port;
-		identity->token = number / PLAIN_HOLDERS + 1;
+		identity->token = number / UDP_HOLDERS + 1;
 		return IDENTITY_TUNED;
 	case RING_LOCAL:
 		identity->source_port = request->source_port;
@@ -174,7 +176,7 @@ static enum identity_result ring_identity(const struct record_probe *request, en
 	default:
 		break;
 	}
-	identity->source_port = held->port[PLAIN_HOLDERS + request->flow % FLOW_HOLDERS];
+	identity->source_port = held->port[request->flow % FLOW_HOLDERS];
 	if (request->protocol == IPPROTO_ICMP) {
 		identity->port = (uint16_t)number;
 		return IDENTITY_TUNED;
@@ -223,7 +225,7 @@ static bool is_swallowed(const struct probe_identity *identity, enum ring_name n
 	if ((name != RING_UDP && name != RING_LOCAL) ||
 	    memcmp(identity->destination, identity->source, sizeof(identity->source)) != 0)
 		return false;
-	for (size_t i = 0; i < HELD_PORTS; i++)
+	for (size_t i = 0; i < HELD_UDP_PORTS; i++)
 		if (held->port[i] == identity->port)
 			return true;
 	return false;

@@ -13,8 +13,9 @@
 #include "broker/probe_table.h"
 #include "common/record.h"
 
-/* Port numbers that this broker holds in UDP and TCP, in host byte order. No other process of the
- * network namespace can hold them at the same time, so they tell its brokers' probes apart. */
+/* Port numbers that this broker holds in TCP, the first HELD_UDP_PORTS in UDP, too; in host byte
+ * order. No other process of the network namespace can hold them at the same time, so they tell its
+ * brokers' probes apart. */
 struct held_ports {
 	uint16_t port[HELD_PORTS];
 };

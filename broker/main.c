@@ -49,10 +49,11 @@ static bool reduce_capabilities(struct step_failure *failure)
 static bool start(struct step_failure *failure)
 {
 	return privilege_sanitise(DESC_COUNT, failure) && protect_constants(failure) &&
-	       channel_check(failure) && privilege_raise_net_raw(failure) && sockets_open(&sockets, failure) &&
-	       privilege_give_up_identity(failure) && reduce_capabilities(failure) &&
-	       seed_tables(failure) && privilege_limits(SERVE_POLLED, failure) &&
-	       seccomp_enter_broker(failure) && channel_hello(sockets.features, failure);
+	       channel_check(failure) && privilege_raise_net_raw(failure) &&
+	       sockets_open(&sockets, failure) && privilege_give_up_identity(failure) &&
+	       reduce_capabilities(failure) && seed_tables(failure) &&
+	       privilege_limits(SERVE_POLLED, failure) && seccomp_enter_broker(failure) &&
+	       channel_hello(sockets.features, failure);
 }
 
 /* One line that says which step failed, why, and what to do. */

@@ -17,7 +17,7 @@
 
 enum {
 	PORTS_MAX = 200,
-	PROGRAM_MAX = PORTS_MAX + 64,
+	PROGRAM_MAX = 2 * PORTS_MAX + 64,
 	ACCEPT_WHOLE = 0x7fffffff,
 	TCP_FLAGS = 0x3f, /* URG ACK PSH RST SYN FIN: one octet at offset 13 (RFC 9293 3.1) */
 	TCP_SYN_ACK = 0x12,
@@ -62,13 +62,45 @@ static void require(struct program *program, uint32_t value)
 	reject(program);
 }
 
-/* Accepts if the accumulator is one of the ports, otherwise rejects: the end of every branch. */
-static void accept_ports(struct program *program, const struct socket_filter_ports *ports)
+/* How many of the ports follow each other, from the first on. */
+static size_t run_length(const uint16_t *port, size_t count)
 {
-	for (size_t i = 0; i < ports->count; i++)
-		emit(program, BPF_JMP | BPF_JEQ | BPF_K, ports->port[i],
-		     (unsigned int)(ports->count - i), 0);
+	size_t length = 1;
+
+	while (length < count && port[length] == port[0] + length)
+		length++;
+	return length;
+}
+
+/* Accepts if the accumulator is one of the ports, otherwise rejects: the end of a branch. Ports
+ * in a row, as the broker mostly holds them, are compared together, since the kernel needs longer
+ * to take a longer filter; never more instructions than ports. */
+static void accept_ports(struct program *program, const uint16_t *port, size_t count)
+{
+	unsigned short accepting[PORTS_MAX];
+	size_t runs = 0;
+
+	for (size_t i = 0, length; i < count; i += length) {
+		uint32_t first = port[i];
+		length = run_length(port + i, count - i);
+		if (length > 1)
+			emit(program, BPF_JMP | BPF_JGE | BPF_K, first, 0, 1);
+		accepting[runs++] = program->length;
+		if (length > 1) /* not above the last */
+			emit(program, BPF_JMP | BPF_JGT | BPF_K, first + (uint32_t)length - 1, 0,
+			     0);
+		else
+			emit(program, BPF_JMP | BPF_JEQ | BPF_K, first, 0, 0);
+	}
 	reject(program);
+	for (size_t i = 0; i < runs; i++) {
+		struct sock_filter *jump_at = &program->code[accepting[i]];
+		uint8_t ahead = (uint8_t)(program->length - accepting[i] - 1);
+		if (BPF_OP(jump_at->code) == BPF_JGT)
+			jump_at->jf = ahead;
+		else
+			jump_at->jt = ahead;
+	}
 	emit(program, BPF_RET | BPF_K, ACCEPT_WHOLE, 0, 0);
 }
 
@@ -90,14 +122,14 @@ static void write_tcp(struct program *program, const struct socket_filter_ports 
 	emit(program, BPF_ALU | BPF_AND | BPF_K, TCP_SYN_ACK, 0, 0);
 	require(program, TCP_SYN_ACK);
 	load(program, BPF_H, 2);
-	accept_ports(program, ports);
+	accept_ports(program, ports->port, ports->count);
 }
 
 /* Any datagram to a UDP port of ours. */
 static void write_udp(struct program *program, const struct socket_filter_ports *ports)
 {
 	load(program, BPF_H, 2);
-	accept_ports(program, ports);
+	accept_ports(program, ports->port, ports->udp_count);
 }
 
 /* INIT ACK or ABORT first in the packet, to an SCTP port of ours. */
@@ -108,7 +140,7 @@ static void write_sctp(struct program *program, const struct socket_filter_ports
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, SCTP_ABORT, 1, 0);
 	reject(program);
 	load(program, BPF_H, 2);
-	accept_ports(program, ports);
+	accept_ports(program, ports->port, ports->count);
 }
 
 /* A, M[QUOTED_PROTOCOL] := protocol of the quoted packet, X := its transport header minus the 8
@@ -150,7 +182,8 @@ static void land(struct program *program, unsigned short jump_at)
 }
 
 /* An echo reply with an identifier of ours, or an error that quotes a packet from a port, or with
- * an identifier, of ours. All three end at one list, since each instruction costs start-up time. */
+ * an identifier, of ours. All but UDP end at one list, since each instruction costs start-up time.
+ */
 static void write_icmp(struct program *program, const struct wire_family *wire,
 		       const struct socket_filter_ports *ports)
 {
@@ -174,14 +207,19 @@ static void write_icmp(struct program *program, const struct wire_family *wire,
 	require(program, wire->echo_request);
 	load(program, BPF_H, 8 + 4);
 	unsigned short from_echo = jump(program);
-	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 3, 0);
+	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 1, 0);
+	unsigned short not_udp = jump(program);
+	load(program, BPF_H, 8);
+	accept_ports(program, ports->port, ports->udp_count);
+
+	land(program, not_udp);
 	emit(program, BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 2, 0);
 	require(program, IPPROTO_SCTP);
 	load(program, BPF_H, 8);
 
 	land(program, from_reply);
 	land(program, from_echo);
-	accept_ports(program, ports);
+	accept_ports(program, ports->port, ports->count);
 }
 
 static int attach(int socket, struct program *program)
@@ -205,7 +243,7 @@ int socket_filter_exact(int socket, uint8_t family, uint8_t protocol,
 	const struct wire_family *wire = wire_family(family);
 	struct program program = {.length = 0};
 
-	if (wire == NULL || ports->count > PORTS_MAX) {
+	if (wire == NULL || ports->count > PORTS_MAX || ports->udp_count > ports->count) {
 		errno = EINVAL;
 		return -1;
 	}

@@ -10,10 +10,13 @@
 #include <stdint.h>
 
 /* The port numbers that this broker holds, host byte order: source ports of its probes and ICMP
- * echo identifiers. At most 200: a cBPF conditional jump reaches 255 instructions. */
+ * echo identifiers. The first `udp_count` are held in UDP, too; the others may be other programs'
+ * there, and no UDP packet to them, nor an error about one from them, is let in. At most 200: a
+ * cBPF conditional jump reaches 255 instructions. */
 struct socket_filter_ports {
 	const uint16_t *port;
 	size_t count;
+	size_t udp_count;
 };
 
 /* Lets nothing in. Returns 0, or −1 with errno. */

@@ -227,12 +227,13 @@ class Readme(unittest.TestCase):
     def test_bounds(self):
         """Numbers that people are told, against the code that decides them."""
         descriptors = read("broker/descriptors.h")
-        local, held = (int(re.search(rf"{name} = (\d+)", descriptors).group(1))
-                       for name in ("LOCAL_PORTS", "HELD_PORTS"))
+        local, held, udp = (int(re.search(rf"{name} = (\d+)", descriptors).group(1))
+                            for name in ("LOCAL_PORTS", "HELD_PORTS", "HELD_UDP_PORTS"))
         flows = int(re.search(r"FLOW_HOLDERS = (\d+)", read("broker/identity.c")).group(1))
         text = " ".join(self.text.split())
         for words in (f"{local} different ones", f"{held} TCP probes", f"can take {held} ports",
-                      f"source ports ({held - flows})", f"one of {held - flows} port numbers"):
+                      f"source ports ({udp - flows})", f"more than {udp - flows} UDP probes",
+                      f"the {udp} ports that the broker holds in UDP", f"one of {held - flows} port numbers"):
             self.assertIn(words, text)
         calls = set(re.findall(r"ALLOW\((\w+)", read("policy/filter/table_broker.c")))
         self.assertEqual(len(calls), 10)  # "ten system calls", in two lines of the picture

@@ -18,13 +18,14 @@
 enum {
 	FIRST_PORT = 40000,
 	LAST_PORT = FIRST_PORT + HELD_PORTS - 1,
+	LAST_UDP_PORT = FIRST_PORT + HELD_UDP_PORTS - 1,
 	OTHERS_PORT = LAST_PORT + 1,
 	PORT = 53,
 };
 
 static const uint8_t families[] = {4, 6};
 static uint16_t held[HELD_PORTS];
-static const struct socket_filter_ports ports = {held, HELD_PORTS};
+static const struct socket_filter_ports ports = {held, HELD_PORTS, HELD_UDP_PORTS};
 static struct bytes packet;
 static int sender = -1, receiver = -1;
 
@@ -106,10 +107,47 @@ Test(socket_filter, udp_to_ports_of_its_own)
 		filter(families[i], IPPROTO_UDP);
 		for (unsigned int port = FIRST_PORT - 300; port < LAST_PORT + 300; port++) {
 			write_ports(families[i], 0, PORT, (uint16_t)port);
-			cr_expect_eq(passes(), port >= FIRST_PORT && port <= LAST_PORT, "%u", port);
+			cr_expect_eq(passes(), port >= FIRST_PORT && port <= LAST_UDP_PORT, "%u",
+				     port);
 		}
 		write_ports(families[i], 0, FIRST_PORT, PORT);
 		cr_expect_not(passes(), "from a port of its own");
+	}
+}
+
+/* Ports in a row are compared together; others may hold the ports between two rows. */
+Test(socket_filter, ports_in_rows_and_alone)
+{
+	static uint16_t scattered[] = {50000, 50001, 50002, 49000, 50003, 50005, 1024,
+				       65534, 65535, 40000, 39999, 40001, 1025};
+	static const struct socket_filter_ports some = {
+		scattered, sizeof(scattered) / sizeof(scattered[0]), 13};
+
+	open_pair();
+	cr_assert_eq(socket_filter_exact(receiver, 6, IPPROTO_UDP, &some), 0);
+	for (unsigned int port = 0; port <= UINT16_MAX; port++) {
+		bool is_held = false;
+		for (size_t i = 0; i < some.count; i++)
+			is_held |= scattered[i] == port;
+		write_ports(6, 0, PORT, (uint16_t)port);
+		cr_assert_eq(passes(), is_held, "%u", port);
+	}
+}
+
+/* As many as there may be, none in a row. */
+Test(socket_filter, no_ports_in_a_row)
+{
+	static uint16_t odd[200];
+	static const struct socket_filter_ports some = {odd, 200, 200};
+
+	for (unsigned int i = 0; i < 200; i++)
+		odd[i] = (uint16_t)(FIRST_PORT + 2 * i + 1);
+	open_pair();
+	cr_assert_eq(socket_filter_exact(receiver, 6, IPPROTO_UDP, &some), 0);
+	for (unsigned int port = FIRST_PORT - 10; port < FIRST_PORT + 410; port++) {
+		write_ports(6, 0, PORT, (uint16_t)port);
+		cr_expect_eq(passes(), port > FIRST_PORT && port < FIRST_PORT + 400 && port % 2,
+			     "%u", port);
 	}
 }
 
@@ -122,7 +160,7 @@ Test(socket_filter, behind_ip_options)
 		for (uint8_t option_bytes = 0; option_bytes <= 40; option_bytes += 4) {
 			for (int own = 0; own < 2; own++) {
 				size_t at = write_ports(4, option_bytes, PORT,
-							own ? LAST_PORT : OTHERS_PORT);
+							own ? LAST_UDP_PORT : OTHERS_PORT);
 				packet.at[at + 12] = 2; /* INIT ACK */
 				packet.at[at + 13] = 0x12;
 				cr_expect_eq(passes(), own, "%d, %d bytes of options", protocols[i],
@@ -235,7 +273,9 @@ Test(socket_filter, errors_that_quote_ports_of_its_own)
 		filter(family, IPPROTO_ICMP);
 		for (unsigned int port = FIRST_PORT - 300; port < LAST_PORT + 300; port++) {
 			write_error(0, time_exceeded(family), &ip, (uint16_t)port);
-			cr_expect_eq(passes(), port >= FIRST_PORT && port <= LAST_PORT,
+			unsigned int last =
+				probed[i % 4] == IPPROTO_UDP ? LAST_UDP_PORT : LAST_PORT;
+			cr_expect_eq(passes(), port >= FIRST_PORT && port <= last,
 				     "IPv%d %d port %u", family, probed[i % 4], port);
 		}
 	}
@@ -386,18 +426,20 @@ Test(socket_filter, a_locked_filter_is_final)
 Test(socket_filter, as_many_ports_as_it_says_and_not_one_more)
 {
 	static uint16_t many[201];
-	struct socket_filter_ports all = {many, 200};
+	struct socket_filter_ports all = {many, 200, 200};
 
+	/* None in a row: the longest program. */
 	for (unsigned int i = 0; i < 201; i++)
-		many[i] = (uint16_t)(FIRST_PORT + i);
+		many[i] = (uint16_t)(FIRST_PORT + 2 * i);
 	for (size_t i = 0; i < 2; i++) {
 		const struct packet_ip ip = quoted(families[i], IPPROTO_SCTP);
 		open_pair();
 		all.count = 200;
 		cr_assert_eq(socket_filter_exact(receiver, families[i], IPPROTO_ICMP, &all), 0);
-		for (unsigned int port = FIRST_PORT - 1; port <= FIRST_PORT + 200; port++) {
+		for (unsigned int port = FIRST_PORT - 1; port <= FIRST_PORT + 400; port++) {
 			write_error(0, time_exceeded(families[i]), &ip, (uint16_t)port);
-			cr_expect_eq(passes(), port >= FIRST_PORT && port < FIRST_PORT + 200);
+			cr_expect_eq(passes(), port >= FIRST_PORT && port < FIRST_PORT + 400 &&
+						       port % 2 == 0);
 		}
 		all.count = 201;
 		cr_expect_eq(socket_filter_exact(receiver, families[i], IPPROTO_ICMP, &all), -1);
