@@ -1,6 +1,7 @@
 /*
  * Which descriptor is what in a broker that has started. The numbers are fixed, so that the system
- * call filter (policy/) can name them: a call on any other descriptor ends the process.
+ * call filter (policy/) can name them: a call on any other descriptor ends the process. Those that
+ * it names begin at multiples of how many they are: one comparison is then enough for all.
  */
 #ifndef POSTERN_BROKER_DESCRIPTORS_H
 #define POSTERN_BROKER_DESCRIPTORS_H
@@ -29,7 +30,8 @@ enum {
 	DESC_CHANNEL = 0, /* the socketpair to the front end */
 	DESC_NULL = 1,    /* /dev/null */
 	DESC_STDERR = 2,  /* for one last line */
-	DESC_RAW_FIRST = 3,
+	DESC_FIRST,       /* nothing, up to the next */
+	DESC_RAW_FIRST = RAW_SOCKETS,
 	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
 	DESC_LOCAL_FIRST,
 	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
@@ -37,5 +39,7 @@ enum {
 	DESC_HELD_LAST = DESC_HELD_FIRST + HELD_PORTS + HELD_UDP_PORTS - 1,
 	DESC_COUNT,
 };
+
+_Static_assert(DESC_LOCAL_FIRST % LOCAL_PORTS == 0, "see above");
 
 #endif

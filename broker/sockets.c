@@ -108,6 +108,21 @@ static const char *occupy(int expected)
 	return NULL;
 }
 
+/* Sockets get the lowest free numbers: until all have theirs, those below are not free. */
+static const char *keep_numbers(void)
+{
+	for (int fd = DESC_FIRST; fd < DESC_RAW_FIRST; fd++)
+		if (fcntl(DESC_NULL, F_DUPFD_CLOEXEC, fd) != fd)
+			return "keep a descriptor unused";
+	return NULL;
+}
+
+static void free_numbers(void)
+{
+	for (int fd = DESC_FIRST; fd < DESC_RAW_FIRST; fd++)
+		(void)close(fd); /* /dev/null */
+}
+
 /* Per-packet choices travel as control messages; what a socket must be told once is here. */
 static int set_fragmentation(int socket, const struct wire_family *wire, bool dont_fragment)
 {
@@ -460,14 +475,18 @@ static bool can_mark(void)
 bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure)
 {
 	memset(sockets, 0, sizeof(*sockets));
-	const char *failed = open_raw_family(4, &sockets->features);
+	const char *failed = keep_numbers();
 
+	if (failed == NULL)
+		failed = open_raw_family(4, &sockets->features);
 	if (failed == NULL)
 		failed = open_raw_family(6, &sockets->features);
 	if (failed == NULL)
 		failed = hold_ports(sockets);
-	if (failed == NULL)
+	if (failed == NULL) {
+		free_numbers();
 		failed = let_answers_in(sockets);
+	}
 	if (failed != NULL)
 		return step_failed(failure, failed, "see postern-broker(8), Diagnostics");
 	sockets->features |= FEATURE_DEVICE | FEATURE_LOCAL_PORT;

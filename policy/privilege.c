@@ -257,22 +257,14 @@ enum {
 		      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED,
 };
 
-/* 1: in the bounding set; 0: not; -1 with EINVAL: behind the last capability that there is. */
-static int is_bounding(int capability)
-{
-	return prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
-}
-
 static bool drop_bounding_set(void)
 {
-	int held = 0;
+	int result = 0;
 
-	for (int capability = 0; capability < CAPABILITIES_MAX && held >= 0; capability++) {
-		held = is_bounding(capability);
-		if (held > 0 && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
-			return false;
-	}
-	return held >= 0 || errno == EINVAL;
+	for (int capability = 0; capability < CAPABILITIES_MAX && result == 0; capability++)
+		result = prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+	/* EINVAL: there are no more. */
+	return result == 0 || errno == EINVAL;
 }
 
 static bool bounding_set_is_empty(void)
@@ -280,7 +272,8 @@ static bool bounding_set_is_empty(void)
 	int held = 0;
 
 	for (int capability = 0; capability < CAPABILITIES_MAX && held == 0; capability++)
-		held = is_bounding(capability);
+		held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+	/* EINVAL: there are no more. */
 	if (held == 0 || (held < 0 && errno == EINVAL))
 		return true;
 	errno = EPERM;

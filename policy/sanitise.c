@@ -37,14 +37,17 @@ static bool reset_signals(struct step_failure *failure)
 {
 	const struct sigaction ignore = {.sa_handler = SIG_IGN};
 	const struct sigaction standard = {.sa_handler = SIG_DFL};
-	sigset_t none;
+	sigset_t pending, none;
 
+	if (sigpending(&pending) != 0)
+		return step_failed(failure, "ask for pending signals", NULL);
 	for (int signal = 1; signal < NSIG; signal++) {
 		/* The C library keeps the real-time signals below SIGRTMIN for itself. */
 		if (signal == SIGKILL || signal == SIGSTOP || (signal >= 32 && signal < SIGRTMIN))
 			continue;
-		/* Ignored first in any case: that discards a blocked one that is pending. */
-		if (sigaction(signal, &ignore, NULL) != 0)
+		/* That also discards a blocked one that is pending. */
+		if ((is_ignored(signal) || sigismember(&pending, signal)) &&
+		    sigaction(signal, &ignore, NULL) != 0)
 			return step_failed(failure, "ignore a signal", NULL);
 		if (!is_ignored(signal) && sigaction(signal, &standard, NULL) != 0)
 			return step_failed(failure, "reset a signal", NULL);
