@@ -17,7 +17,7 @@ endif
 
 # Debian packages that building and testing need; tests/lab/need installs those that are missing.
 # The tests of one kind may name more of their own.
-BUILD_PACKAGES = gcc libc6-dev libseccomp-dev libcap-ng-dev
+BUILD_PACKAGES = gcc libc6-dev musl-dev libseccomp-dev
 CHECK_PACKAGES = $(BUILD_PACKAGES) libcriterion-dev libcap2-bin iproute2 python3 util-linux \
 		 mtr-tiny iputils-tracepath iputils-ping traceroute tcpdump tshark nftables \
 		 python3-jsonschema
@@ -48,10 +48,28 @@ SANITIZERS =
 FRONT_HARDEN = $(HARDEN)
 endif
 
+# The broker and mtr-packet are started anew for each mtr, and most of a start is the C library's: they
+# are linked with musl where that is installed, with the compiler's own C library otherwise, or when
+# MUSL is set to nothing. MUSL is the folder of musl's libc.a, MUSL_HEADERS that of its headers. The
+# kernel's headers must be seen, but not the other C library's next to them: hence a folder of links.
+CPU           = $(firstword $(subst -, ,$(MACHINE)))
+MUSL         ?= $(patsubst %/rcrt1.o,%,$(wildcard /usr/lib/$(CPU)-linux-musl/rcrt1.o))
+MUSL_HEADERS ?= $(subst /lib/,/include/,$(MUSL))
+ifneq ($(MUSL),)
+KERNEL         = $(BUILD)/gen/kernel
+KERNEL_ASM    := $(firstword $(wildcard /usr/include/$(CPU)-linux-gnu/asm /usr/include/asm))
+COMPILER_S    := $(shell $(CC) -print-file-name=include)
+LIBGCC        := $(shell $(CC) -print-libgcc-file-name)
+STATIC_HEADERS = -nostdinc -isystem $(MUSL_HEADERS) -isystem $(COMPILER_S) -idirafter $(KERNEL)
+STATIC_NEEDS   = $(KERNEL)/linux
+STATIC_START   = -nostdlib $(MUSL)/rcrt1.o $(MUSL)/crti.o
+STATIC_END     = -Wl,--start-group $(MUSL)/libc.a $(LIBGCC) -Wl,--end-group $(MUSL)/crtn.o
+endif
+
 # --- what there is -----------------------------------------------------------------------------
 
 OBJ       = $(BUILD)/obj#   the front end's objects, the tests' and the tools'
-PRIV      = $(BUILD)/privileged# the broker's: never sanitized, linked without a dynamic loader
+STATIC    = $(BUILD)/static#   the broker's and mtr-packet's: never sanitized, without a dynamic loader
 
 sources   = $(wildcard $(1)/*.c $(1)/*/*.c)
 objects   = $(patsubst %.c,$(OBJ)/%.o,$(1))
@@ -59,20 +77,24 @@ programs  = $(patsubst %.c,$(BUILD)/%,$(1))
 
 COMMON_C   := $(call sources,common)
 POLICY_C   := $(wildcard policy/*.c)
-STATIC_C   := $(wildcard policy/static/*.c)
 BROKER_C   := $(filter-out broker/main.c,$(call sources,broker))
-FRONTEND_C := $(filter-out frontend/main.c,$(call sources,frontend))
+FRONTEND_C := $(filter-out frontend/main.c frontend/mtr_packet.c,$(call sources,frontend))
+# What only the other personalities need stays out of an mtr-packet that is a program of its own.
+PACKET_C   := $(filter-out frontend/doctor.c frontend/names.c frontend/trace%,$(FRONTEND_C)) \
+	      frontend/mtr_packet.c
 SUPPORT_C  := $(call sources,tests/support)
 UNIT_C     := $(wildcard tests/unit/*.c)
 SIMNET_C   := $(wildcard tests/lab/simnet*.c)
 TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
 
 LIBRARIES  = $(OBJ)/libfrontend.a $(OBJ)/libbroker.a $(OBJ)/libpolicy.a $(OBJ)/libcommon.a
-LINKS      = mtr-packet tracepath tracepath4 tracepath6
+# mtr-packet is a program of its own where there is musl, and otherwise a link as the others are.
+OWN        = $(if $(MUSL),$(if $(SANITIZERS),,mtr-packet))
+LINKS      = $(filter-out $(OWN),mtr-packet) tracepath tracepath4 tracepath6
 FILTERS    = $(patsubst policy/filter/table_%.c,$(BUILD)/gen/filter_%.h,\
 		$(wildcard policy/filter/table_*.c))
 
-PROGRAMS   = $(BUILD)/postern-broker $(BUILD)/postern $(LINKS:%=$(BUILD)/%)
+PROGRAMS   = $(BUILD)/postern-broker $(BUILD)/postern $(OWN:%=$(BUILD)/%) $(LINKS:%=$(BUILD)/%)
 SIMNET     = $(if $(SIMNET_C),$(BUILD)/simnet)
 UNIT       = $(if $(UNIT_C),$(BUILD)/tests/unit/all)
 TOOLS      = $(call programs,$(TOOL_C))
@@ -88,7 +110,7 @@ tests: programs $(SIMNET) $(UNIT) $(TOOLS)
 
 help:
 	@echo 'Targets:'
-	@echo '  all        build/postern-broker, build/postern, its links, build/simnet (default)'
+	@echo '  all        build/postern-broker, build/postern, mtr-packet, links, build/simnet (default)'
 	@echo '  check      install missing Debian packages, build, run all tests; ends with a count'
 	@echo '  demo       mtr and a raw session over a private network of a dozen hops'
 	@echo '  bench      speed and accuracy next to mtr-packet 0.95, as a table'
@@ -105,7 +127,7 @@ say = $(if $(V),,@echo '  $(1)' $(patsubst $(BUILD)/%,%,$@);)
 
 # Flags and paths are kept in files that change only when their text does: objects depend on them,
 # so that another CC or PREFIX rebuilds what it touches and nothing else.
-$(BUILD)/gen/flags: TEXT = $(CC) $(COMPILE) $(HARDEN) $(FRONT_HARDEN) $(LINK)
+$(BUILD)/gen/flags: TEXT = $(CC) $(COMPILE) $(HARDEN) $(FRONT_HARDEN) $(LINK) $(STATIC_HEADERS)
 $(BUILD)/gen/paths: TEXT = $(libexecdir)
 $(BUILD)/gen/flags $(BUILD)/gen/paths: FORCE | $(BUILD)/gen/
 	@$(file >$@.new,$(TEXT))cmp -s $@.new $@ && rm $@.new || mv $@.new $@
@@ -114,15 +136,19 @@ $(BUILD)/gen/flags $(BUILD)/gen/paths: FORCE | $(BUILD)/gen/
 	@mkdir -p $@
 
 PATHS = -DPOSTERN_BROKER_PATH='"$(libexecdir)/postern/postern-broker"'
-FRONTEND_OBJECTS = $(call objects,$(FRONTEND_C) frontend/main.c)
+FRONTEND_OBJECTS = $(call objects,$(FRONTEND_C) frontend/main.c) $(PACKET_C:%.c=$(STATIC)/%.o)
 $(FRONTEND_OBJECTS): EXTRA = $(PATHS)
 $(FRONTEND_OBJECTS): $(BUILD)/gen/paths
 
 $(OBJ)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
 	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(FRONT_HARDEN) $(EXTRA) -c -o $@ $<
 
-$(PRIV)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
-	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(HARDEN) -c -o $@ $<
+$(STATIC)/%.o: %.c $(BUILD)/gen/flags | $(FILTERS) $(STATIC_NEEDS)
+	$(call say,CC)mkdir -p $(@D) && $(CC) $(STATIC_HEADERS) $(COMPILE) $(HARDEN) $(EXTRA) -c -o $@ $<
+
+$(KERNEL)/linux:
+	@mkdir -p $(KERNEL) && ln -sfn $(KERNEL_ASM) $(KERNEL)/asm && \
+		ln -sfn /usr/include/asm-generic $(KERNEL)/asm-generic && ln -sfn /usr/include/linux $@
 
 archive = $(call say,AR)mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 $(OBJ)/libcommon.a: $(call objects,$(COMMON_C))
@@ -137,7 +163,7 @@ $(OBJ)/libsupport.a: $(call objects,$(SUPPORT_C))
 	$(archive)
 $(OBJ)/libsimnet.a: $(call objects,$(filter-out %_main.c,$(SIMNET_C)))
 	$(archive)
-$(PRIV)/libpolicy.a: $(POLICY_C:%.c=$(PRIV)/%.o) $(COMMON_C:%.c=$(PRIV)/%.o)
+$(STATIC)/libpolicy.a: $(POLICY_C:%.c=$(STATIC)/%.o) $(COMMON_C:%.c=$(STATIC)/%.o)
 	$(archive)
 
 # The seccomp filters are compiled here, so that nothing privileged links libseccomp. mkfilter runs while
@@ -153,23 +179,30 @@ $(BUILD)/gen/filter_%.h: $(MKFILTER)
 # --- linking -----------------------------------------------------------------------------------
 
 # static-pie: without a dynamic loader no LD_* variable, library path or preload file can reach the
-# broker, and it starts faster. policy/static/ keeps the C library's name services out of it.
-$(BUILD)/postern-broker: $(PRIV)/broker/main.o $(BROKER_C:%.c=$(PRIV)/%.o) $(STATIC_C:%.c=$(PRIV)/%.o) \
-			 $(PRIV)/libpolicy.a
-	$(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections -o $@ $^ -lcap-ng
+# broker, and it starts faster.
+link_static = $(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections -o $@ \
+	      $(STATIC_START) $(filter %.o %.a,$^) $(STATIC_END)
+
+$(BUILD)/postern-broker: $(STATIC)/broker/main.o $(BROKER_C:%.c=$(STATIC)/%.o) $(STATIC)/libpolicy.a
+	$(link_static)
+# What stands there may be a link, as new as what it points to.
+$(OWN:%=$(BUILD)/%): $(PACKET_C:%.c=$(STATIC)/%.o) $(STATIC)/libpolicy.a \
+		     $(if $(shell readlink $(OWN:%=$(BUILD)/%)),FORCE)
+	@rm -f $@
+	$(link_static)
 
 link = $(call say,LD)mkdir -p $(@D) && $(CC) $(FRONT_HARDEN) -pie $(LINK) -o $@ $(filter %.o %.a,$^)
 
 $(BUILD)/postern: $(OBJ)/frontend/main.o $(LIBRARIES:$(OBJ)/libbroker.a=)
 	$(link)
-$(LINKS:%=$(BUILD)/%): | $(BUILD)/postern
+$(LINKS:%=$(BUILD)/%): $(BUILD)/gen/flags | $(BUILD)/postern
 	@ln -sf postern $@
 $(BUILD)/simnet: $(call objects,$(SIMNET_C)) $(OBJ)/libcommon.a
 	$(link)
 $(UNIT): $(call objects,$(UNIT_C)) $(OBJ)/libsupport.a $(LIBRARIES) $(OBJ)/libsimnet.a
-	$(link) -lcriterion -lcap-ng
+	$(link) -lcriterion
 $(TOOLS): $(BUILD)/%: $(OBJ)/%.o $(OBJ)/libsupport.a $(LIBRARIES)
-	$(link) -lcap-ng
+	$(link)
 
 # --- running -----------------------------------------------------------------------------------
 
@@ -210,18 +243,22 @@ MAN1 = $(wildcard man/*.1)
 install: programs
 	$(INSTALL) -d $(DESTDIR)$(bindir) $(BROKER_DIR) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man8
 	$(INSTALL) -m 0755 $(BUILD)/postern $(DESTDIR)$(bindir)/postern
+	$(if $(OWN),$(INSTALL) -m 0755 $(OWN:%=$(BUILD)/%) $(DESTDIR)$(bindir)/)
 	for link in $(LINKS); do ln -sf postern $(DESTDIR)$(bindir)/$$link || exit 1; done
 	$(if $(MAN1),$(INSTALL) -m 0644 $(MAN1) $(DESTDIR)$(mandir)/man1/)
 	$(if $(MAN8),$(INSTALL) -m 0644 $(MAN8) $(DESTDIR)$(mandir)/man8/)
 	$(INSTALL) -m 0755 $(BUILD)/postern-broker $(BROKER_DIR)/postern-broker
 	@DESTDIR='$(DESTDIR)' policy/grant $(BROKER_DIR)/postern-broker
 
+# Another program that somebody has put in the place of one of these stays.
 uninstall:
 	rm -f $(BROKER_DIR)/postern-broker
 	-rmdir $(BROKER_DIR)
-	for link in $(LINKS); do \
-		if [ "$$(readlink $(DESTDIR)$(bindir)/$$link)" = postern ]; then \
-			rm -f $(DESTDIR)$(bindir)/$$link || exit 1; fi; done
+	for name in $(LINKS) $(OWN); do \
+		file=$(DESTDIR)$(bindir)/$$name; \
+		if [ "$$(readlink $$file)" = postern ] || \
+			{ [ ! -L $$file ] && grep -qs 'mtr-packet (postern)' $$file; }; then \
+			rm -f $$file || exit 1; fi; done
 	rm -f $(DESTDIR)$(bindir)/postern
 	rm -f $(MAN1:man/%=$(DESTDIR)$(mandir)/man1/%) $(MAN8:man/%=$(DESTDIR)$(mandir)/man8/%)
 

@@ -15,6 +15,7 @@
 #include "broker/descriptors.h"
 #include "broker/probe_table.h"
 #include "broker/receive.h"
+#include "common/message.h"
 #include "common/wire.h"
 
 enum {
@@ -222,7 +223,7 @@ static void receive(int socket, bool from_error_queue)
 			.msg_controllen = CONTROL_BYTES,
 		};
 	}
-	int count = recvmmsg(socket, messages, BATCH, flags, NULL);
+	int count = message_receive_many(socket, messages, BATCH, flags);
 	if (count <= 0)
 		return;
 	clock_compare();

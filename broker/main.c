@@ -20,8 +20,14 @@
 #include "broker/serve.h"
 #include "broker/sockets.h"
 #include "policy/privilege.h"
+#include "policy/relro.h"
 
 static struct broker_sockets sockets;
+
+static bool protect_constants(struct step_failure *failure)
+{
+	return relro_protect() || step_failed(failure, "make constants read-only", NULL);
+}
 
 static bool seed_tables(struct step_failure *failure)
 {
@@ -42,11 +48,12 @@ static bool reduce_capabilities(struct step_failure *failure)
 
 static bool start(struct step_failure *failure)
 {
-	return privilege_sanitise(DESC_COUNT, failure) && channel_check(failure) &&
-	       privilege_raise_net_raw(failure) && sockets_open(&sockets, failure) &&
-	       privilege_give_up_identity(failure) && reduce_capabilities(failure) &&
-	       seed_tables(failure) && privilege_limits(SERVE_POLLED, failure) &&
-	       seccomp_enter_broker(failure) && channel_hello(sockets.features, failure);
+	return privilege_sanitise(DESC_COUNT, failure) && protect_constants(failure) &&
+	       channel_check(failure) && privilege_raise_net_raw(failure) &&
+	       sockets_open(&sockets, failure) && privilege_give_up_identity(failure) &&
+	       reduce_capabilities(failure) && seed_tables(failure) &&
+	       privilege_limits(SERVE_POLLED, failure) && seccomp_enter_broker(failure) &&
+	       channel_hello(sockets.features, failure);
 }
 
 /* One line that says which step failed, why, and what to do. */

@@ -11,6 +11,7 @@
 #include "broker/channel.h"
 #include "broker/clock.h"
 #include "broker/sockets.h"
+#include "common/message.h"
 #include "common/wire.h"
 
 enum {
@@ -33,7 +34,7 @@ void receive_control(struct msghdr *message, struct receive_control *control)
 {
 	memset(control, 0, sizeof(*control));
 	for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at != NULL;
-	     at = CMSG_NXTHDR(message, at)) {
+	     at = message_next_control(message, at)) {
 		const uint8_t *data = CMSG_DATA(at);
 		int number;
 		switch (at->cmsg_level) {
@@ -161,7 +162,7 @@ void receive_raw(int socket)
 	for (size_t i = 0; i < RECORD_BATCH && family != offered_family; i++)
 		offer(&messages[i].msg_hdr, &pieces[i], i, family);
 	offered_family = family;
-	int count = recvmmsg(socket, messages, RECORD_BATCH, MSG_DONTWAIT, NULL);
+	int count = message_receive_many(socket, messages, RECORD_BATCH, MSG_DONTWAIT);
 	if (count <= 0)
 		return;
 	clock_compare();

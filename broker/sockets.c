@@ -5,18 +5,21 @@
  */
 #include "broker/sockets.h"
 
+/* Before the kernel's headers: they then leave out what both define. */
+#include <netinet/in.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
-#include <linux/in6.h>
-#include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/message.h"
 #include "common/wire.h"
 #include "policy/socket_filter.h"
 
@@ -306,15 +309,68 @@ static const char *open_local(int expected, uint32_t features)
 	return NULL;
 }
 
-static const char *bind_port(int socket, uint32_t features, uint16_t *port)
+/* How ports are held here. */
+struct holding {
+	int domain;     /* AF_INET6: in both families at once */
+	bool is_v6only; /* that takes an option: net.ipv6.bindv6only is set */
+	uint16_t last;  /* port up to which others may follow the one before, 0: none */
+};
+
+/* The text of a small file in /proc; empty if there is none. */
+static void read_setting(const char *path, char *text, size_t size)
+{
+	ssize_t length = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0) {
+		length = read(fd, text, size - 1);
+		(void)close(fd); /* nothing was written */
+	}
+	text[length > 0 ? length : 0] = '\0';
+}
+
+/* The last port that the kernel hands out by itself; 0 if it does not say, or if there are some in
+ * between that it does not hand out. Whoever could have the broker read another file would only
+ * choose ports that every user may bind. */
+static uint16_t last_local_port(void)
+{
+	char text[32];
+	char *end;
+
+	read_setting("/proc/sys/net/ipv4/ip_local_reserved_ports", text, sizeof(text));
+	if (text[0] != '\n')
+		return 0;
+	read_setting("/proc/sys/net/ipv4/ip_local_port_range", text, sizeof(text));
+	(void)strtoul(text, &end, 10);
+	unsigned long last = strtoul(end, NULL, 10);
+	return last <= UINT16_MAX ? (uint16_t)last : 0;
+}
+
+static const char *find_out_how_to_hold(uint32_t features, struct holding *holding)
+{
+	socklen_t bytes = sizeof(int);
+	int is_v6only = 0;
+
+	holding->domain = holder_domain(features);
+	/* One socket, of any kind, that was not told yet speaks for all. */
+	if (holding->domain == AF_INET6 &&
+	    getsockopt(sockets_raw(6, IPPROTO_ICMP, false), IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only,
+		       &bytes) != 0)
+		return "hold a port in both families";
+	holding->is_v6only = is_v6only != 0;
+	holding->last = last_local_port();
+	return NULL;
+}
+
+static const char *bind_port(int socket, const struct holding *holding, uint16_t *port)
 {
 	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons(*port)};
 	struct sockaddr_in any4 = {.sin_family = AF_INET, .sin_port = htons(*port)};
-	bool both = holder_domain(features) == AF_INET6;
+	bool both = holding->domain == AF_INET6;
 	struct sockaddr *any = both ? (struct sockaddr *)&any6 : (struct sockaddr *)&any4;
 	socklen_t bytes = both ? sizeof(any6) : sizeof(any4);
 
-	if (both && set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
+	if (holding->is_v6only && set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
 		return "hold a port in both families";
 	if (bind(socket, any, bytes) != 0)
 		return "hold a port";
@@ -326,35 +382,40 @@ static const char *bind_port(int socket, uint32_t features, uint16_t *port)
 	return NULL;
 }
 
-/* Reserves a port, by the kernel's choice, that nobody else in the namespace can have, in UDP and
- * then the same in TCP. Neither socket is ever read: what arrives at the UDP one fills a buffer of
- * the least size, and to a TCP socket that neither listens nor connects nothing is delivered. */
-static const char *hold_port(int expected, uint32_t features, uint16_t *port)
+/* Reserves a port that nobody else in the namespace can have, in UDP and then the same in TCP; the
+ * kernel's choice if *port is 0. Neither socket is ever read: what arrives at the UDP one fills a
+ * buffer of the least size, and to a TCP socket that neither listens nor connects nothing is
+ * delivered. */
+static const char *hold_port(int expected, const struct holding *holding, uint16_t *port)
 {
-	int domain = holder_domain(features);
-	int udp = open_at(domain, SOCK_DGRAM, 0, expected);
+	int udp = open_at(holding->domain, SOCK_DGRAM, 0, expected);
 
-	*port = 0;
 	if (udp < 0 || set_option(udp, SOL_SOCKET, SO_RCVBUF, 0) != 0)
 		return "open a UDP socket to hold a port";
-	const char *failed = bind_port(udp, features, port);
+	const char *failed = bind_port(udp, holding, port);
 	if (failed != NULL)
 		return failed;
-	int tcp = open_at(domain, SOCK_STREAM, 0, expected + 1);
+	int tcp = open_at(holding->domain, SOCK_STREAM, 0, expected + 1);
 	if (tcp < 0)
 		return "open a TCP socket to hold a port";
-	return bind_port(tcp, features, port);
+	return bind_port(tcp, holding, port);
 }
 
-/* The kernel chose the port for UDP; TCP may have it in use. Then another is tried. */
-static const char *hold_some_port(int expected, uint32_t features, uint16_t *port)
+/* The port after `previous` if it is to be had: ports in a row make the filters short, and to take
+ * one costs less than to have the kernel look for one. Otherwise the kernel chooses: for UDP, and
+ * TCP may have that one in use; then another is tried. */
+static const char *hold_some_port(int expected, const struct holding *holding, uint16_t previous,
+				  uint16_t *port)
 {
+	bool is_next = previous != 0 && previous < holding->last;
 	const char *failed = NULL;
 
 	for (int i = 0; i < HOLD_TRIES; i++) {
-		failed = hold_port(expected, features, port);
-		if (failed == NULL || errno != EADDRINUSE)
+		*port = is_next ? (uint16_t)(previous + 1) : 0;
+		failed = hold_port(expected, holding, port);
+		if (failed == NULL || (!is_next && errno != EADDRINUSE))
 			break;
+		is_next = false;
 		int error = errno;
 		close(expected);
 		close(expected + 1);
@@ -365,13 +426,19 @@ static const char *hold_some_port(int expected, uint32_t features, uint16_t *por
 
 static const char *hold_ports(struct broker_sockets *sockets)
 {
+	struct holding holding;
 	const char *failed = NULL;
+	uint16_t previous = 0;
 
 	for (int i = 0; i < LOCAL_PORTS && failed == NULL; i++)
 		failed = open_local(DESC_LOCAL_FIRST + i, sockets->features);
-	for (int i = 0; i < HELD_PORTS && failed == NULL; i++)
-		failed = hold_some_port(DESC_HELD_FIRST + 2 * i, sockets->features,
+	if (failed == NULL)
+		failed = find_out_how_to_hold(sockets->features, &holding);
+	for (int i = 0; i < HELD_PORTS && failed == NULL; i++) {
+		failed = hold_some_port(DESC_HELD_FIRST + 2 * i, &holding, previous,
 					&sockets->held.port[i]);
+		previous = sockets->held.port[i];
+	}
 	return failed;
 }
 
@@ -415,10 +482,12 @@ static bool can_mark(void)
 	};
 	struct cmsghdr *at = CMSG_FIRSTHDR(&message);
 
-	for (size_t i = 0; i < 2; i++, at = CMSG_NXTHDR(&message, at)) {
-		at->cmsg_level = types[i][0];
-		at->cmsg_type = types[i][1];
-		at->cmsg_len = CMSG_LEN(sizeof(int));
+	for (size_t i = 0; i < 2; i++, at = message_next_control(&message, at)) {
+		*at = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = types[i][0],
+			.cmsg_type = types[i][1],
+		};
 		memcpy(CMSG_DATA(at), &values[i], sizeof(int));
 	}
 	int any_ipv4 = sockets_raw(4, IPPROTO_ICMP, false);

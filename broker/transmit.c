@@ -18,6 +18,7 @@
 #include "broker/local_port.h"
 #include "broker/probe_table.h"
 #include "broker/sockets.h"
+#include "common/message.h"
 #include "common/wire.h"
 #include "policy/privilege.h"
 
@@ -78,9 +79,12 @@ static void add_control(struct outgoing *out, int level, int type, const void *d
 {
 	struct cmsghdr *control = (struct cmsghdr *)(void *)(out->control + out->control_bytes);
 
-	control->cmsg_level = level;
-	control->cmsg_type = type;
-	control->cmsg_len = CMSG_LEN(bytes);
+	/* As a whole: common/message.h */
+	*control = (struct cmsghdr){
+		.cmsg_len = (socklen_t)CMSG_LEN(bytes),
+		.cmsg_level = level,
+		.cmsg_type = type,
+	};
 	memcpy(CMSG_DATA(control), data, bytes);
 	out->control_end = out->control_bytes + CMSG_LEN(bytes);
 	out->control_bytes += CMSG_SPACE(bytes);
@@ -214,7 +218,7 @@ static void fill_header(struct msghdr *header, struct outgoing *out)
 		.msg_control = out->control,
 		/* Without padding at the end: up to a source address alone the kernel has room for
 		 * it, for more it must allocate. */
-		.msg_controllen = out->control_end,
+		.msg_controllen = (socklen_t)out->control_end,
 	};
 }
 
@@ -265,8 +269,9 @@ static void send_batch(int socket, struct outgoing *const *batch, unsigned int c
 		fill_header(&messages[i].msg_hdr, batch[i]);
 	int64_t before_ns = clock_now_ns();
 	while (done < count) {
-		int sent = sendmmsg(socket, messages + done, run_length(batch + done, count - done),
-				    MSG_DONTWAIT | MSG_NOSIGNAL);
+		int sent = message_send_many(socket, messages + done,
+					     run_length(batch + done, count - done),
+					     MSG_DONTWAIT | MSG_NOSIGNAL);
 		int error = errno;
 		int64_t after_ns = clock_now_ns();
 		if (sent < 0) {

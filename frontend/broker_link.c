@@ -14,6 +14,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "common/message.h"
+
 enum {
 	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_event_ext),
 	MESSAGES = 16, /* read, or written, by one system call */
@@ -139,8 +141,8 @@ static uint32_t parcel_send(struct transport *transport, struct parcel *parcel)
 	int sent;
 
 	do {
-		sent = sendmmsg(transport->broker.channel_fd, parcel->messages, parcel->count,
-				MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent = message_send_many(transport->broker.channel_fd, parcel->messages,
+					 parcel->count, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (sent < 0 && errno == EINTR);
 	if (sent < 0 || (uint32_t)sent < parcel->count)
 		transport->blocked = true;
@@ -301,8 +303,8 @@ static size_t receive(struct transport *transport, size_t most, size_t *told)
 			.msg_hdr = {.msg_iov = &pieces[i], .msg_iovlen = 1},
 		};
 	}
-	int count = recvmmsg(transport->broker.channel_fd, messages, (unsigned int)most,
-			     MSG_DONTWAIT, NULL);
+	int count = message_receive_many(transport->broker.channel_fd, messages, (unsigned int)most,
+					 MSG_DONTWAIT);
 	if (count < 0)
 		receive_failed(transport, errno);
 	for (int i = 0; i < count && transport->state < LINK_FAILED; i++) {

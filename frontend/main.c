@@ -3,15 +3,12 @@
  * the program was run as (mtr-packet, tracepath, ...) or by its first argument (postern packet
  * ...). Runs as the user; trusts its caller no further than any program does.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "frontend/personality.h"
+#include "frontend/standard_fds.h"
 
 struct personality {
 	const char *program;    /* name of the link, NULL: none */
@@ -37,26 +34,6 @@ static const char usage[] =
 	"Each command has a --help of its own. Run under the name mtr-packet, tracepath, "
 	"tracepath4\n"
 	"or tracepath6, the program is that command.\n";
-
-/* A descriptor 0, 1 or 2 that is closed would be given to the next socket, and a message for people
- * would then go into the channel. */
-static void open_standard_descriptors(void)
-{
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-		if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
-			continue;
-		if (open("/dev/null", O_RDWR | O_NOCTTY) != fd)
-			_exit(EXIT_FAILURE);
-	}
-}
-
-/* What else the caller left open is none of this program's business, and the confinement lets it
- * use every descriptor that it has. A kernel before 5.9 cannot close them at once: there they stay,
- * being the user's own. */
-static void close_others(void)
-{
-	(void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
-}
 
 static const char *base_name(const char *path)
 {
@@ -86,8 +63,7 @@ static int run_subcommand(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	open_standard_descriptors();
-	close_others();
+	standard_fds();
 
 	/* Whoever runs a program may leave out even its name. */
 	if (argc < 1)

@@ -272,14 +272,38 @@ static bool parse_compat(const char *text, enum compat *compat)
 	return true;
 }
 
+/* No character, so that `optopt` tells them from those. */
+enum {
+	OPTION_BROKER = 256,
+	OPTION_COMPAT,
+	OPTION_VERSION,
+	OPTION_HELP,
+};
+
+/* In the words of glibc's getopt_long(3), whichever C library this program is linked with. `word`
+ * is the argument that holds the option. */
+static void complain_of_option(const char *program, int option, const char *word)
+{
+	if (option == ':')
+		fprintf(stderr, "%s: option '--%s' requires an argument\n", program,
+			optopt == OPTION_BROKER ? "broker" : "compat");
+	else if (optopt == 0)
+		fprintf(stderr, "%s: unrecognized option '%s'\n", program, word);
+	else if (optopt >= OPTION_BROKER)
+		fprintf(stderr, "%s: option '--%s' doesn't allow an argument\n", program,
+			optopt == OPTION_HELP ? "help" : "version");
+	else
+		fprintf(stderr, "%s: invalid option -- '%c'\n", program, optopt);
+}
+
 /* Returns the exit status with which the program is to end now, or −1 to go on. */
 static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option known[] = {
-		{"broker", required_argument, NULL, 'b'},
-		{"compat", required_argument, NULL, 'c'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
+		{"broker", required_argument, NULL, OPTION_BROKER},
+		{"compat", required_argument, NULL, OPTION_COMPAT},
+		{"help", no_argument, NULL, OPTION_HELP},
+		{"version", no_argument, NULL, OPTION_VERSION},
 		{NULL, 0, NULL, 0},
 	};
 	const char *compat = getenv("POSTERN_COMPAT");
@@ -288,22 +312,25 @@ static int parse_options(int argc, char **argv, struct options *options)
 	/* Whatever is in the environment, mtr must be served. */
 	if (!compat || !parse_compat(compat, &options->compat))
 		options->compat = COMPAT_0_95;
-	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-		if (option == 'b') {
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":h", known, NULL)) != -1) {
+		if (option == OPTION_BROKER) {
 			options->broker_path = optarg;
-		} else if (option == 'c' && parse_compat(optarg, &options->compat)) {
+		} else if (option == OPTION_COMPAT && parse_compat(optarg, &options->compat)) {
 			continue;
-		} else if (option == 'h') {
+		} else if (option == 'h' || option == OPTION_HELP) {
 			fputs(usage, stdout);
 			return EXIT_SUCCESS;
-		} else if (option == 'v') {
+		} else if (option == OPTION_VERSION) {
 			puts("mtr-packet (postern) " POSTERN_VERSION);
 			return EXIT_SUCCESS;
 		} else {
-			if (option == 'c')
+			if (option == OPTION_COMPAT)
 				fprintf(stderr,
 					"mtr-packet: --compat: '%s' is neither 0.95 nor 0.96\n",
 					optarg);
+			else
+				complain_of_option(argv[0], option, argv[optind - 1]);
 			fputs(usage, stderr);
 			return 2;
 		}

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -72,12 +73,17 @@ static enum output_state write_state(int fd)
 	return ready.revents & POLLOUT ? OUTPUT_EMPTY : OUTPUT_BLOCKED;
 }
 
+/* From <linux/fs.h>, for C libraries that do not know the call, either. */
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+
 /* Writes as much as goes now, if the kernel can be told not to wait (pipes since Linux 6.4).
  * Returns 0 if it can not, or if nothing goes: write_state() says which. */
 static size_t write_at_once(struct output *output, int fd)
 {
 	struct iovec pending = {output->bytes + output->start, output_pending(output)};
-	ssize_t written = pwritev2(fd, &pending, 1, -1, RWF_NOWAIT);
+	ssize_t written = syscall(SYS_pwritev2, fd, &pending, 1, -1L, -1L, RWF_NOWAIT);
 
 	return written > 0 ? (size_t)written : 0;
 }

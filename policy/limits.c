@@ -15,10 +15,16 @@
 
 #include "gen/filter_broker.h"
 
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_number;
+#else
+typedef int resource_number;
+#endif
+
 /* Everything is 0 that the filter forbids anyway: two locks are better than one. Not limited: the
  * size of files, since stderr may be one and the last line must not end in SIGXFSZ; and memory,
  * since after start-up there is no way to ask for more. */
-static const __rlimit_resource_t limited_to_0[] = {
+static const resource_number limited_to_0[] = {
 	RLIMIT_CORE,       /* again, for what a debugger could have changed before */
 	RLIMIT_NPROC,      /* no process, no thread */
 	RLIMIT_MEMLOCK,    /* no locked memory */
@@ -28,7 +34,7 @@ static const __rlimit_resource_t limited_to_0[] = {
 	RLIMIT_NICE,       /* no better priority */
 };
 
-static bool limit(__rlimit_resource_t resource, rlim_t value, struct step_failure *failure)
+static bool limit(resource_number resource, rlim_t value, struct step_failure *failure)
 {
 	const struct rlimit both = {value, value};
 

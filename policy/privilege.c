@@ -6,10 +6,10 @@
  */
 #include "policy/privilege.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/securebits.h>
 #include <stddef.h>
 #include <string.h>
@@ -19,43 +19,84 @@
 
 #include "policy/id_map.h"
 
-/* Capabilities that later steps need, if the caller has them at all: to change identity, and to
- * clear the bounding set and lock the secure bits. */
-static const unsigned for_giving_up[] = {CAP_SETUID, CAP_SETGID, CAP_SETPCAP};
-enum { FOR_GIVING_UP = sizeof(for_giving_up) / sizeof(for_giving_up[0]) };
+/* The capabilities in the kernel's own terms, asked and set by its own calls: no library stands
+ * between, and they can be used after lock-down. All that matter here are in the first word; the
+ * second is always set to 0, and so are the inheritable sets. */
+struct capability_sets {
+	struct __user_cap_data_struct word[_LINUX_CAPABILITY_U32S_3];
+};
 
-static bool permitted(unsigned capability)
+enum {
+	NET_RAW = 1 << CAP_NET_RAW,
+	SETPCAP = 1 << CAP_SETPCAP,
+	/* Those that later steps need, if the caller has them at all: to change identity, and to
+	 * clear the bounding set and lock the secure bits. */
+	FOR_GIVING_UP = 1 << CAP_SETUID | 1 << CAP_SETGID | SETPCAP,
+	/* A set has 64 bits. */
+	CAPABILITIES_MAX = 64,
+};
+
+static bool capability_call(long number, struct capability_sets *sets)
 {
-	return capng_have_capability(CAPNG_PERMITTED, capability) != 0;
+	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+
+	return syscall(number, &self, sets->word) == 0;
 }
 
-/* libcap-ng tells apart its failures by number, not by errno. */
-static bool capng_failed(struct step_failure *failure, const char *step)
+static bool read_sets(struct capability_sets *sets)
 {
-	if (errno == 0)
-		errno = EPERM;
-	return step_failed(failure, step, NULL);
+	/* What the kernel should not fill in counts as held. */
+	memset(sets, 0xff, sizeof(*sets));
+	return capability_call(SYS_capget, sets);
 }
 
-static bool add(unsigned type, unsigned capability)
+/* Whether these are the sets, and all others are empty. */
+static bool are_just(const struct capability_sets *sets, uint32_t permitted, uint32_t effective)
 {
-	return capng_update(CAPNG_ADD, (capng_type_t)type, capability) == 0;
+	const struct capability_sets expected = {
+		.word = {{.permitted = permitted, .effective = effective}},
+	};
+
+	return memcmp(sets, &expected, sizeof(expected)) == 0;
 }
 
-static bool apply(capng_select_t set)
+/* Without reading back. */
+static bool set_sets(uint32_t permitted, uint32_t effective)
 {
-	errno = 0;
-	return capng_apply(set) == CAPNG_NONE;
+	struct capability_sets sets = {
+		.word = {{.permitted = permitted, .effective = effective}},
+	};
+
+	return capability_call(SYS_capset, &sets);
+}
+
+/* With errno, if the kernel did not do just that. */
+static bool change_sets(uint32_t permitted, uint32_t effective)
+{
+	struct capability_sets sets;
+
+	if (!set_sets(permitted, effective) || !read_sets(&sets))
+		return false;
+	errno = EPERM;
+	return are_just(&sets, permitted, effective);
+}
+
+/* Of the capabilities in `wanted`, those in the permitted set. If the kernel does not say, all:
+ * the step that is to use or to lose them then fails. */
+static uint32_t permitted_of(uint32_t wanted)
+{
+	struct capability_sets sets;
+
+	return read_sets(&sets) ? sets.word[0].permitted & wanted : wanted;
 }
 
 bool privilege_raise_net_raw(struct step_failure *failure)
 {
-	bool keep[FOR_GIVING_UP];
+	struct capability_sets sets;
 
-	errno = 0;
-	if (capng_get_caps_process() != 0)
-		return capng_failed(failure, "read the capabilities");
-	if (!permitted(CAP_NET_RAW)) {
+	if (!read_sets(&sets))
+		return step_failed(failure, "read the capabilities", NULL);
+	if ((sets.word[0].permitted & NET_RAW) == 0) {
 		errno = EPERM;
 		step_failed(
 			failure, "raise CAP_NET_RAW, which is not in the permitted set",
@@ -65,15 +106,8 @@ bool privilege_raise_net_raw(struct step_failure *failure)
 		failure->exit_status = STEP_NO_PERMISSION;
 		return false;
 	}
-	for (size_t i = 0; i < FOR_GIVING_UP; i++)
-		keep[i] = permitted(for_giving_up[i]);
-	capng_clear(CAPNG_SELECT_CAPS);
-	bool complete = add(CAPNG_PERMITTED | CAPNG_EFFECTIVE, CAP_NET_RAW);
-	for (size_t i = 0; i < FOR_GIVING_UP; i++)
-		if (keep[i])
-			complete = add(CAPNG_PERMITTED, for_giving_up[i]) && complete;
-	if (!complete || !apply(CAPNG_SELECT_CAPS))
-		return capng_failed(failure, "raise CAP_NET_RAW");
+	if (!change_sets(sets.word[0].permitted & (NET_RAW | FOR_GIVING_UP), NET_RAW))
+		return step_failed(failure, "raise CAP_NET_RAW", NULL);
 	return true;
 }
 
@@ -147,11 +181,8 @@ static bool change_identity(uid_t uid, gid_t gid, struct step_failure *failure)
  * set empty. CAP_SETUID and CAP_SETGID have served now. */
 static bool forget_setid_capabilities(struct step_failure *failure)
 {
-	bool setpcap = permitted(CAP_SETPCAP);
-	capng_clear(CAPNG_SELECT_CAPS);
-	if (!add(CAPNG_PERMITTED, CAP_NET_RAW) || (setpcap && !add(CAPNG_PERMITTED, CAP_SETPCAP)) ||
-	    !apply(CAPNG_SELECT_CAPS))
-		return capng_failed(failure, "give up CAP_SETUID and CAP_SETGID");
+	if (!change_sets(NET_RAW | permitted_of(SETPCAP), 0))
+		return step_failed(failure, "give up CAP_SETUID and CAP_SETGID", NULL);
 	return true;
 }
 
@@ -180,13 +211,10 @@ static bool verify_identity(uid_t uid, gid_t gid, struct step_failure *failure)
  */
 static bool raise_setid_capabilities(struct step_failure *failure)
 {
-	bool complete = true;
+	uint32_t held = NET_RAW | permitted_of(FOR_GIVING_UP);
 
-	for (size_t i = 0; i < FOR_GIVING_UP; i++)
-		if (permitted(for_giving_up[i]))
-			complete = add(CAPNG_EFFECTIVE, for_giving_up[i]) && complete;
-	if (!complete || !apply(CAPNG_SELECT_CAPS))
-		return capng_failed(failure, "raise CAP_SETUID and CAP_SETGID");
+	if (!change_sets(held, held))
+		return step_failed(failure, "raise CAP_SETUID and CAP_SETGID", NULL);
 	return true;
 }
 
@@ -194,8 +222,8 @@ static bool raise_setid_capabilities(struct step_failure *failure)
  * not given by the broker's file. (Containers run arbitrary users in group 0.) */
 static bool keeps_own_group_0(const struct identity *identity)
 {
-	return !permitted(CAP_SETGID) && identity->real_gid == 0 && identity->effective_gid == 0 &&
-	       identity->saved_gid == 0;
+	return permitted_of(1 << CAP_SETGID) == 0 && identity->real_gid == 0 &&
+	       identity->effective_gid == 0 && identity->saved_gid == 0;
 }
 
 bool privilege_give_up_identity(struct step_failure *failure)
@@ -207,7 +235,7 @@ bool privilege_give_up_identity(struct step_failure *failure)
 	uid_t uid = choose_id(now.real_uid, "/proc/self/uid_map");
 	gid_t gid = keeps_own_group_0(&now) ? 0 : choose_id(now.real_gid, "/proc/self/gid_map");
 
-	if (!identity_is(uid, gid) || permitted(CAP_SETGID)) {
+	if (!identity_is(uid, gid) || permitted_of(1 << CAP_SETGID) != 0) {
 		if (!raise_setid_capabilities(failure))
 			return false;
 		if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
@@ -229,26 +257,42 @@ enum {
 		      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED,
 };
 
+static bool drop_bounding_set(void)
+{
+	int result = 0;
+
+	for (int capability = 0; capability < CAPABILITIES_MAX && result == 0; capability++)
+		result = prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+	/* EINVAL: there are no more. */
+	return result == 0 || errno == EINVAL;
+}
+
+static bool bounding_set_is_empty(void)
+{
+	int held = 0;
+
+	for (int capability = 0; capability < CAPABILITIES_MAX && held == 0; capability++)
+		held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+	/* EINVAL: there are no more. */
+	if (held == 0 || (held < 0 && errno == EINVAL))
+		return true;
+	errno = EPERM;
+	return false;
+}
+
 /* What only CAP_SETPCAP may do: everything the process could regain is taken out of reach. */
 static bool clear_bounding_set(struct step_failure *failure)
 {
-	errno = 0;
-	if (!add(CAPNG_EFFECTIVE, CAP_SETPCAP) || !apply(CAPNG_SELECT_CAPS))
-		return capng_failed(failure, "raise CAP_SETPCAP");
-	capng_clear(CAPNG_SELECT_BOUNDS);
-	if (!apply(CAPNG_SELECT_BOUNDS))
-		return capng_failed(failure, "clear the bounding set");
+	if (!change_sets(NET_RAW | SETPCAP, SETPCAP))
+		return step_failed(failure, "raise CAP_SETPCAP", NULL);
+	if (!drop_bounding_set())
+		return step_failed(failure, "clear the bounding set", NULL);
 	/* Bits that the caller has set stay: one that is locked could not be cleared. */
 	int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
 	if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECURE_BITS, 0, 0, 0) != 0)
 		return step_failed(failure, "lock the secure bits", NULL);
-	int held = 0;
-	for (int capability = 0; held == 0; capability++)
-		held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0); /* -1 behind the last one */
-	if (held > 0) {
-		errno = EPERM;
+	if (!bounding_set_is_empty())
 		return step_failed(failure, "find the bounding set empty", NULL);
-	}
 	if ((prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) & SECURE_BITS) != SECURE_BITS) {
 		errno = EPERM;
 		return step_failed(failure, "find the secure bits locked", NULL);
@@ -264,65 +308,42 @@ static bool clear_ambient_set(struct step_failure *failure)
 	return errno == EINVAL || step_failed(failure, "clear the ambient set", NULL);
 }
 
-/* One call each way, in the kernel's own terms: usable after lock-down, and independent of
- * libcap-ng when its work is checked. */
-struct capability_sets {
-	struct __user_cap_data_struct word[_LINUX_CAPABILITY_U32S_3];
-};
-
-static bool capability_call(long number, struct capability_sets *sets)
+static bool ambient_set_is_empty(void)
 {
-	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-
-	return syscall(number, &self, sets->word) == 0;
-}
-
-static bool sets_are(uint32_t permitted_low, struct step_failure *failure)
-{
-	struct capability_sets sets;
-	const struct capability_sets expected = {.word = {{.permitted = permitted_low}}};
-
-	memset(&sets, 0xff, sizeof(sets));
-	if (!capability_call(SYS_capget, &sets))
-		return step_failed(failure, "read the capabilities back", NULL);
 	errno = EPERM;
-	if (memcmp(&sets, &expected, sizeof(sets)) != 0)
-		return step_failed(failure, "find the capabilities reduced", NULL);
 	for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
 		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0)
-			return step_failed(failure, "find the ambient set empty", NULL);
+			return false;
 	return true;
 }
 
-static const uint32_t net_raw_bit = 1u << CAP_NET_RAW;
-
 bool privilege_reduce_capabilities(bool keep_net_raw, struct step_failure *failure)
 {
-	if (permitted(CAP_SETPCAP) && !clear_bounding_set(failure))
+	uint32_t kept = keep_net_raw ? NET_RAW : 0;
+	struct capability_sets sets;
+
+	if (permitted_of(SETPCAP) != 0 && !clear_bounding_set(failure))
 		return false;
 	if (!clear_ambient_set(failure))
 		return false;
-	capng_clear(CAPNG_SELECT_CAPS);
-	if ((keep_net_raw && !add(CAPNG_PERMITTED, CAP_NET_RAW)) || !apply(CAPNG_SELECT_CAPS))
-		return capng_failed(failure, "reduce the capabilities");
-	return sets_are(keep_net_raw ? net_raw_bit : 0, failure);
-}
-
-static bool set_effective(uint32_t effective_low)
-{
-	struct capability_sets sets = {
-		.word = {{.permitted = net_raw_bit, .effective = effective_low}},
-	};
-
-	return capability_call(SYS_capset, &sets);
+	if (!set_sets(kept, 0))
+		return step_failed(failure, "reduce the capabilities", NULL);
+	if (!read_sets(&sets))
+		return step_failed(failure, "read the capabilities back", NULL);
+	errno = EPERM;
+	if (!are_just(&sets, kept, 0))
+		return step_failed(failure, "find the capabilities reduced", NULL);
+	if (!ambient_set_is_empty())
+		return step_failed(failure, "find the ambient set empty", NULL);
+	return true;
 }
 
 bool privilege_mark_begin(void)
 {
-	return set_effective(net_raw_bit);
+	return set_sets(NET_RAW, NET_RAW);
 }
 
 bool privilege_mark_end(void)
 {
-	return set_effective(0);
+	return set_sets(NET_RAW, 0);
 }

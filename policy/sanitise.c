@@ -37,14 +37,17 @@ static bool reset_signals(struct step_failure *failure)
 {
 	const struct sigaction ignore = {.sa_handler = SIG_IGN};
 	const struct sigaction standard = {.sa_handler = SIG_DFL};
-	sigset_t none;
+	sigset_t pending, none;
 
+	if (sigpending(&pending) != 0)
+		return step_failed(failure, "ask for pending signals", NULL);
 	for (int signal = 1; signal < NSIG; signal++) {
 		/* The C library keeps the real-time signals below SIGRTMIN for itself. */
 		if (signal == SIGKILL || signal == SIGSTOP || (signal >= 32 && signal < SIGRTMIN))
 			continue;
-		/* Ignored first in any case: that discards a blocked one that is pending. */
-		if (sigaction(signal, &ignore, NULL) != 0)
+		/* That also discards a blocked one that is pending. */
+		if ((is_ignored(signal) || sigismember(&pending, signal)) &&
+		    sigaction(signal, &ignore, NULL) != 0)
 			return step_failed(failure, "ignore a signal", NULL);
 		if (!is_ignored(signal) && sigaction(signal, &standard, NULL) != 0)
 			return step_failed(failure, "reset a signal", NULL);
@@ -58,12 +61,12 @@ static bool reset_signals(struct step_failure *failure)
 /* Interval timers, alarm(2) among them, survive execve; POSIX timers do not. */
 static bool disarm_timers(struct step_failure *failure)
 {
-	static const enum __itimer_which timers[] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
 	const struct itimerval never = {.it_value = {0, 0}};
 
-	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++)
-		if (setitimer(timers[i], &never, NULL) != 0)
-			return step_failed(failure, "disarm an interval timer", NULL);
+	if (setitimer(ITIMER_REAL, &never, NULL) != 0 ||
+	    setitimer(ITIMER_VIRTUAL, &never, NULL) != 0 ||
+	    setitimer(ITIMER_PROF, &never, NULL) != 0)
+		return step_failed(failure, "disarm an interval timer", NULL);
 	return true;
 }
 

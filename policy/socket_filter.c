@@ -62,13 +62,45 @@ static void require(struct program *program, uint32_t value)
 	reject(program);
 }
 
-/* Accepts if the accumulator is one of the ports, otherwise rejects: the end of every branch. */
+/* How many of the ports follow each other, from the first on. */
+static size_t run_length(const uint16_t *port, size_t count)
+{
+	size_t length = 1;
+
+	while (length < count && port[length] == port[0] + length)
+		length++;
+	return length;
+}
+
+/* Accepts if the accumulator is one of the ports, otherwise rejects: the end of a branch. Ports
+ * in a row, as the broker mostly holds them, are compared together, since the kernel needs longer
+ * to take a longer filter; never more instructions than ports. */
 static void accept_ports(struct program *program, const struct socket_filter_ports *ports)
 {
-	for (size_t i = 0; i < ports->count; i++)
-		emit(program, BPF_JMP | BPF_JEQ | BPF_K, ports->port[i],
-		     (unsigned int)(ports->count - i), 0);
+	unsigned short accepting[PORTS_MAX];
+	size_t runs = 0;
+
+	for (size_t i = 0, length; i < ports->count; i += length) {
+		uint32_t first = ports->port[i];
+		length = run_length(ports->port + i, ports->count - i);
+		if (length > 1)
+			emit(program, BPF_JMP | BPF_JGE | BPF_K, first, 0, 1);
+		accepting[runs++] = program->length;
+		if (length > 1) /* not above the last */
+			emit(program, BPF_JMP | BPF_JGT | BPF_K, first + (uint32_t)length - 1, 0,
+			     0);
+		else
+			emit(program, BPF_JMP | BPF_JEQ | BPF_K, first, 0, 0);
+	}
 	reject(program);
+	for (size_t i = 0; i < runs; i++) {
+		struct sock_filter *jump_at = &program->code[accepting[i]];
+		uint8_t ahead = (uint8_t)(program->length - accepting[i] - 1);
+		if (BPF_OP(jump_at->code) == BPF_JGT)
+			jump_at->jf = ahead;
+		else
+			jump_at->jt = ahead;
+	}
 	emit(program, BPF_RET | BPF_K, ACCEPT_WHOLE, 0, 0);
 }
 

@@ -102,6 +102,11 @@ static scmp_filter_ctx compile(const struct table *table)
 	int error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (error != 0)
 		errx(EXIT_FAILURE, "foreign architectures: %s", strerror(-error));
+	/* The kernel tries each of its system calls when a filter is entered, which takes half as
+	 * long if the right rules are found by binary search. */
+	error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if (error != 0)
+		errx(EXIT_FAILURE, "binary search: %s", strerror(-error));
 	add_table(filter, table, &priority);
 	return filter;
 }

@@ -101,6 +101,89 @@ class Channel(Start):
             self.assertEqual(status, 0, text)
 
 
+class Ports(Start):
+    """The 64 ports that nobody else in the namespace may have meanwhile."""
+    SETTINGS = '/proc/sys/net/ipv4/'
+    FIRST, LAST = 40000, 40299
+
+    def setting(self, path, text):
+        """Changes one until the test ends; the test is skipped where it may not."""
+        def write(words):
+            with open(path, 'w', encoding='ascii') as file:
+                file.write(words)
+
+        with open(path, encoding='ascii') as file:
+            before = file.read()
+        try:
+            write(text)
+        except PermissionError:
+            self.skipTest(path + ' cannot be changed here')
+        self.addCleanup(write, before)
+
+    def setUp(self):
+        super().setUp()
+        self.setting(self.SETTINGS + 'ip_local_port_range', f'{self.FIRST} {self.LAST}')
+
+    def taken(self, kind, family):
+        """The ports of the range that somebody has."""
+        found = set()
+        for port in range(self.FIRST, self.LAST + 1):
+            with socket.socket(family, kind) as mine:
+                if family == socket.AF_INET6:
+                    mine.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                try:
+                    mine.bind(('', port))
+                except OSError:
+                    found.add(port)
+        return found
+
+    def expect_held(self):
+        broker = Broker()
+        self.assertIsNotNone(broker.hello())
+        tcp, udp = (self.taken(kind, socket.AF_INET6)
+                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
+        self.assertEqual((len(tcp), len(udp)), (64, 32))
+        self.assertLess(udp, tcp)
+        self.assertEqual(self.taken(socket.SOCK_STREAM, socket.AF_INET), tcp)
+        self.assertEqual(self.taken(socket.SOCK_DGRAM, socket.AF_INET), udp)
+        self.assertEqual(broker.stop(), (0, ''))
+        return sorted(tcp)
+
+    def test_in_both_families(self):
+        rows = [self.expect_held() for _ in range(4)]
+        self.assertTrue(any(row[-1] - row[0] == 63 for row in rows), rows)
+
+    def test_in_both_families_where_that_is_not_the_default(self):
+        self.setting('/proc/sys/net/ipv6/bindv6only', '1')
+        self.expect_held()
+
+    def test_reserved_ports_are_left_alone(self):
+        self.setting(self.SETTINGS + 'ip_local_reserved_ports', ','.join(
+            f'{port}-{port + 9}' for port in range(self.FIRST, self.LAST, 20)))
+        for port in self.expect_held():
+            self.assertGreaterEqual(port % 20, 10)
+
+    def test_between_ports_of_others(self):
+        others = []
+        for port in range(self.FIRST, self.LAST, 7):
+            kind = (socket.SOCK_STREAM, socket.SOCK_DGRAM)[port % 2]
+            others.append(socket.socket(socket.AF_INET, kind))
+            others[-1].bind(('', port))
+        self.addCleanup(lambda: [other.close() for other in others])
+        for _ in range(4):
+            broker = Broker()
+            self.assertIsNotNone(broker.hello())
+            self.assertEqual(broker.stop(), (0, ''))
+
+    def test_at_the_end_of_the_range(self):
+        """Rows end there, and others begin elsewhere: none is held outside."""
+        self.setting(self.SETTINGS + 'ip_local_port_range', f'{self.FIRST + 100} {self.FIRST + 179}')
+        for _ in range(4):
+            row = self.expect_held()
+            self.assertGreaterEqual(row[0], self.FIRST + 100)
+            self.assertLess(row[-1], self.FIRST + 180)
+
+
 class Descriptors(Start):
     def test_all_three_closed(self):
         broker = Broker(stdin=subprocess.DEVNULL, preexec_fn=lambda: os.closerange(0, 3))

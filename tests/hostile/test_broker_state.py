@@ -9,6 +9,7 @@ time-limit: 90
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import tap  # noqa: E402
 
 USER, GROUP, NOBODY = 12345, 23456, 65534
 NET_RAW = 1 << 13
+PT_GNU_RELRO = 0x6474e552
 AS_USER = {'user': USER, 'group': GROUP, 'extra_groups': [GROUP, 34567]}
 IN_NAMESPACE = ['unshare', '--user', '--map-root-user', '--net']
 
@@ -72,6 +74,7 @@ class State(unittest.TestCase):
         self.assertEqual(status['Seccomp'], '2')
         self.assertEqual(status['Threads'], '1')
         self.expect_descriptors(pid)
+        self.expect_constants(pid)
         return status
 
     def expect_descriptors(self, pid):
@@ -85,6 +88,27 @@ class State(unittest.TestCase):
         self.assertEqual(limits['Max core file size'], ['0', '0'])
         self.assertEqual(limits['Max processes'], ['0', '0'])
         self.assertLess(int(limits['Max open files'][1]), max(links))
+
+    def expect_constants(self, pid):
+        """What the linker marked as constant after relocation (PT_GNU_RELRO) is read-only."""
+        with open(f'/proc/{pid}/exe', 'rb') as program:
+            elf = program.read(4096)
+        start, size, count = struct.unpack_from('=32xQ14xHH', elf)
+        headers = [struct.unpack_from('=II8xQ16xQ', elf, start + i * size) for i in range(count)]
+        constant = [(at, at + bytes_) for kind, _, at, bytes_ in headers if kind == PT_GNU_RELRO]
+        self.assertEqual(len(constant), 1)
+        with open(f'/proc/{pid}/maps', encoding='utf-8') as maps:
+            lines = [line.split() for line in maps if os.readlink(f'/proc/{pid}/exe') in line]
+        base = int(lines[0][0].split('-')[0], 16)
+        page = os.sysconf('SC_PAGESIZE')
+        for at in range(constant[0][0] // page * page, constant[0][1] // page * page, page):
+            for line in lines:
+                first, end = (int(word, 16) for word in line[0].split('-'))
+                if first <= base + at < end:
+                    self.assertEqual(line[1], 'r--p')
+                    break
+            else:
+                self.fail('constants are nowhere')
 
     def expect_identity(self, status, user, group, groups=()):
         self.assertEqual(status['Uid'].split(), [str(user)] * 4)
@@ -316,6 +340,7 @@ class FrontEnd(State):
         self.expect_locked_down(broker, bounding)
         status = brokers.status_of(front_end.pid)
         self.assertEqual((status['NoNewPrivs'], status['Seccomp']), ('1', FRONT_END_FILTER))
+        self.expect_constants(front_end.pid)
         for name in ('CapPrm', 'CapEff'):
             if 'user' in popen:
                 self.assertEqual(int(status[name], 16), 0)

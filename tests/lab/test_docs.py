@@ -155,7 +155,7 @@ class Broker(unittest.TestCase):
     def test_last_lines(self):
         sources = "".join(joined(read(name)) for folder in ("broker", "policy")
                           for name in sorted(glob.glob(f"{lab.ROOT}/{folder}/*.c")))
-        known = set(re.findall(r'(?:step|capng)_failed\(\s*failure,\s*"([^"]+)"', sources))
+        known = set(re.findall(r'step_failed\(\s*failure,\s*"([^"]+)"', sources))
         known |= set(re.findall(r'\.step = "([^"]+)"', sources))
         known |= set(re.findall(r'channel_violation\(\s*"([^"]+)"\)', sources))
         known |= set(re.findall(r'return "([^"]+)"', joined(read("broker/sockets.c")) +
@@ -232,7 +232,8 @@ class Readme(unittest.TestCase):
         flows = int(re.search(r"FLOW_HOLDERS = (\d+)", read("broker/identity.c")).group(1))
         text = " ".join(self.text.split())
         for words in (f"{local} different ones", f"{held} TCP probes", f"can take {held} ports",
-                      f"source ports ({held - flows})", f"one of {held - flows} port numbers"):
+                      f"source ports ({held - flows})", f"more than {held - flows} UDP probes",
+                      f"one of {held - flows} port numbers"):
             self.assertIn(words, text)
         calls = set(re.findall(r"ALLOW\((\w+)", read("policy/filter/table_broker.c")))
         self.assertEqual(len(calls), 10)  # "ten system calls", in two lines of the picture

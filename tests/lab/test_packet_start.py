@@ -86,6 +86,19 @@ class Options(WithNet):
             self.assertEqual(done.stdout, '')
             self.assertTrue(done.stderr)
 
+    def test_wrong_options(self):
+        """The words are those of glibc's getopt_long, whichever C library the program has."""
+        for option, words in (
+                ('--fly', "unrecognized option '--fly'"), ('--fly=1', "unrecognized option '--fly=1'"),
+                ('--broker', "option '--broker' requires an argument"),
+                ('--comp', "option '--compat' requires an argument"),
+                ('--help=1', "option '--help' doesn't allow an argument"),
+                ('--version=1', "option '--version' doesn't allow an argument"),
+                ('-v', "invalid option -- 'v'"), ('-xh', "invalid option -- 'x'")):
+            done = self.run_it([MTR_PACKET, option], input='')
+            self.assertEqual((done.returncode, done.stdout), (2, ''))
+            self.assertEqual(done.stderr.splitlines()[0], f'{MTR_PACKET}: {words}')
+
     def test_dialect(self):
         ask = '1 check-support feature version\n2 send-probe ip-4 203.0.113.1\n'
         for argv, env, version, word in (
@@ -255,8 +268,8 @@ class Doctor(WithNet):
 
 
 class NoName(WithNet):
-    def test_started_without_even_its_name(self):
-        """argc 0 (kernels since 5.18 make it an empty name): usage, no crash."""
+    def run_without_name(self, program):
+        """The exit status of one that is given argc 0 and /dev/null to read."""
         libc = ctypes.CDLL(None)
         child = os.fork()
         if child == 0:
@@ -264,9 +277,15 @@ class NoName(WithNet):
             for fd in range(3):
                 os.dup2(null, fd)
             empty = (ctypes.c_char_p * 1)(None)
-            libc.execve(POSTERN.encode(), empty, empty)
+            libc.execve(program.encode(), empty, empty)
             os._exit(99)
-        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def test_started_without_even_its_name(self):
+        """argc 0 (kernels since 5.18 make it an empty name): usage, no crash; mtr-packet, if it is
+        a program of its own, can be nothing else, and finds no request."""
+        self.assertEqual(self.run_without_name(POSTERN), 2)
+        self.assertEqual(self.run_without_name(MTR_PACKET), 2 if os.path.islink(MTR_PACKET) else 0)
 
 
 if __name__ == '__main__':

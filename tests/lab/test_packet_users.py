@@ -35,10 +35,9 @@ def install(kind):
     os.makedirs(folder, exist_ok=True)
     if os.path.exists(os.path.join(folder, 'mtr-packet')):
         return folder
-    for program in 'postern', 'postern-broker':
+    for program in 'mtr-packet', 'postern-broker':
         shutil.copyfile(lab.build(program), os.path.join(folder, program))
         os.chmod(os.path.join(folder, program), 0o755)
-    os.symlink('postern', os.path.join(folder, 'mtr-packet'))
     broker = os.path.join(folder, 'postern-broker')
     if kind == 'capability':
         subprocess.run(['setcap', 'cap_net_raw=p', broker], check=True)

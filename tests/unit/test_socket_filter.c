@@ -113,6 +113,42 @@ Test(socket_filter, udp_to_ports_of_its_own)
 	}
 }
 
+/* Ports in a row are compared together; others may hold the ports between two rows. */
+Test(socket_filter, ports_in_rows_and_alone)
+{
+	static uint16_t scattered[] = {50000, 50001, 50002, 49000, 50003, 50005, 1024,
+				       65534, 65535, 40000, 39999, 40001, 1025};
+	static const struct socket_filter_ports some = {scattered,
+							sizeof(scattered) / sizeof(scattered[0])};
+
+	open_pair();
+	cr_assert_eq(socket_filter_exact(receiver, 6, IPPROTO_UDP, &some), 0);
+	for (unsigned int port = 0; port <= UINT16_MAX; port++) {
+		bool is_held = false;
+		for (size_t i = 0; i < some.count; i++)
+			is_held |= scattered[i] == port;
+		write_ports(6, 0, PORT, (uint16_t)port);
+		cr_assert_eq(passes(), is_held, "%u", port);
+	}
+}
+
+/* As many as there may be, none in a row. */
+Test(socket_filter, no_ports_in_a_row)
+{
+	static uint16_t odd[200];
+	static const struct socket_filter_ports some = {odd, 200};
+
+	for (unsigned int i = 0; i < 200; i++)
+		odd[i] = (uint16_t)(FIRST_PORT + 2 * i + 1);
+	open_pair();
+	cr_assert_eq(socket_filter_exact(receiver, 6, IPPROTO_UDP, &some), 0);
+	for (unsigned int port = FIRST_PORT - 10; port < FIRST_PORT + 410; port++) {
+		write_ports(6, 0, PORT, (uint16_t)port);
+		cr_expect_eq(passes(), port > FIRST_PORT && port < FIRST_PORT + 400 && port % 2,
+			     "%u", port);
+	}
+}
+
 Test(socket_filter, behind_ip_options)
 {
 	static const uint8_t protocols[] = {IPPROTO_UDP, IPPROTO_TCP, IPPROTO_SCTP};
@@ -388,16 +424,18 @@ Test(socket_filter, as_many_ports_as_it_says_and_not_one_more)
 	static uint16_t many[201];
 	struct socket_filter_ports all = {many, 200};
 
+	/* None in a row: the longest program. */
 	for (unsigned int i = 0; i < 201; i++)
-		many[i] = (uint16_t)(FIRST_PORT + i);
+		many[i] = (uint16_t)(FIRST_PORT + 2 * i);
 	for (size_t i = 0; i < 2; i++) {
 		const struct packet_ip ip = quoted(families[i], IPPROTO_SCTP);
 		open_pair();
 		all.count = 200;
 		cr_assert_eq(socket_filter_exact(receiver, families[i], IPPROTO_ICMP, &all), 0);
-		for (unsigned int port = FIRST_PORT - 1; port <= FIRST_PORT + 200; port++) {
+		for (unsigned int port = FIRST_PORT - 1; port <= FIRST_PORT + 400; port++) {
 			write_error(0, time_exceeded(families[i]), &ip, (uint16_t)port);
-			cr_expect_eq(passes(), port >= FIRST_PORT && port < FIRST_PORT + 200);
+			cr_expect_eq(passes(), port >= FIRST_PORT && port < FIRST_PORT + 400 &&
+						       port % 2 == 0);
 		}
 		all.count = 201;
 		cr_expect_eq(socket_filter_exact(receiver, families[i], IPPROTO_ICMP, &all), -1);

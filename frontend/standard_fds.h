@@ -1,0 +1,12 @@
+/*
+ * What every program of the front end does before anything else: it puts the descriptors in order
+ * that its caller left to it.
+ */
+#ifndef POSTERN_FRONTEND_STANDARD_FDS_H
+#define POSTERN_FRONTEND_STANDARD_FDS_H
+
+/* Opens those of the descriptors 0 to 2 that are closed, as /dev/null, and closes all others. Ends
+ * the process where there is no /dev/null to open. */
+void standard_fds(void);
+
+#endif
