@@ -71,3 +71,15 @@ int64_t clock_of_stamp(const struct timespec *stamp, int64_t sent_ns)
 	 * once. Anything else cannot be told more exactly than "by now". */
 	return received_ns < sent_ns && sent_ns - received_ns < 10000 ? sent_ns : compared_ns;
 }
+
+bool clock_place_stamp(const struct timespec *stamp, int64_t from_ns, int64_t *time_ns)
+{
+	int64_t stamp_ns = to_ns(stamp) - offset_ns;
+
+	if (stamp_ns < from_ns - COMPARED_WITHIN_NS || stamp_ns > compared_ns + COMPARED_WITHIN_NS)
+		return false;
+	if (stamp_ns < from_ns)
+		stamp_ns = from_ns;
+	*time_ns = stamp_ns > compared_ns ? compared_ns : stamp_ns;
+	return true;
+}

@@ -5,6 +5,7 @@
 #ifndef POSTERN_BROKER_CLOCK_H
 #define POSTERN_BROKER_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -18,5 +19,10 @@ int64_t clock_compare(void);
 /* The monotonic time of a kernel stamp, given when the probe was sent: never before that and never
  * after the last clock_compare(), even if somebody has set the wall clock meanwhile. */
 int64_t clock_of_stamp(const struct timespec *stamp, int64_t sent_ns);
+
+/* The same for a stamp of which it is known that it was made between from_ns and the last
+ * clock_compare(): false, with time_ns untouched, if it cannot have been, as when somebody has set
+ * the wall clock in between. */
+bool clock_place_stamp(const struct timespec *stamp, int64_t from_ns, int64_t *time_ns);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "broker/channel.h"
 #include "broker/clock.h"
+#include "broker/departure.h"
 #include "broker/identity.h"
 #include "broker/local_port.h"
 #include "broker/probe_table.h"
@@ -260,9 +261,12 @@ static void take_requests(void)
 /* One turn over everything that poll reported. Each batch has room for its events first. */
 static void serve_turn(nfds_t count)
 {
-	for (nfds_t i = 1; i < count; i++)
+	for (nfds_t i = 1; i < count; i++) {
+		if ((polled[i].revents & POLLERR) != 0 && polled[i].fd <= DESC_RAW_LAST)
+			departure_forget(polled[i].fd);
 		if (polled[i].revents != 0)
 			receive(polled[i].fd);
+	}
 	if (polled[0].revents != 0 && make_room())
 		take_requests();
 }

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/departure.h"
 #include "common/message.h"
 #include "common/wire.h"
 #include "policy/socket_filter.h"
@@ -198,6 +199,8 @@ static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bo
 		return "set the TTL of a raw socket";
 	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, receives) != 0)
 		return "set the ICMP types of a raw socket";
+	if (departure_prepare(made) != 0)
+		return "have what a raw socket sends stamped";
 	/* The kernel grants what it allows; a smaller buffer is no failure. */
 	(void)set_option(made, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES);
 	(void)turn_away(made, wire);

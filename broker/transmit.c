@@ -14,6 +14,7 @@
 #include "broker/build.h"
 #include "broker/channel.h"
 #include "broker/clock.h"
+#include "broker/departure.h"
 #include "broker/descriptors.h"
 #include "broker/local_port.h"
 #include "broker/probe_table.h"
@@ -28,18 +29,17 @@
 #endif
 
 enum {
-	/* TTL, TOS, mark and flow label of 24 bytes each, packet information of 40. */
-	CONTROL_BYTES = 4 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo)),
+	/* TTL, TOS, mark, flow label and stamp of 24 bytes each, packet information of 40. */
+	CONTROL_BYTES = 5 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo)),
 	FLOW_LABEL_MASK = 0xfffff, /* RFC 8200 6 */
-	/* The clock is read after so many packets. Each costs some microseconds, and an
-	 * interruption of the process spoils the send times of those between two readings, not of
-	 * more. */
+	/* Batches up to the first of these sizes have all their packets stamped by the kernel, up
+	 * to the second every other one, larger ones every eighth. A stamp costs 0.4 us; an
+	 * interruption of the process spoils the send times of those between two
+	 * (tests/bench/NOTES.md). */
+	FEW = 16,
+	SOME = RECORD_BATCH / 2,
+	/* Where stamps do not come, so many leave between two readings of the clock. */
 	PACKETS_A_READING = 4,
-	/* A packet leaves when so many eighths of the time that it takes the kernel have gone by,
-	 * or this time: what follows is the driver's, or, on loopback, the answer's
-	 * (tests/bench/NOTES.md has measurements). */
-	EIGHTHS_BEFORE_LEAVING = 3,
-	MOST_BEFORE_LEAVING_NS = 2000,
 	/* As many echo requests from one address are worth a call that binds a socket to it. */
 	WORTH_BINDING = 16,
 };
@@ -229,11 +229,44 @@ static bool is_alike(const struct record_probe *a, const struct record_probe *b)
 	       memcmp(a->destination, b->destination, sizeof(a->destination)) == 0;
 }
 
-/* How many probes from the first on are alike, up to PACKETS_A_READING. */
-static unsigned int run_length(struct outgoing *const *batch, unsigned int count)
+/* Every how many-th packet of a batch is stamped, if they are alike. */
+static unsigned int stamp_distance(unsigned int count)
+{
+	if (count <= FEW)
+		return 1;
+	return count <= SOME ? 2 : 8;
+}
+
+/* Which of a batch the kernel is to stamp: of those alike the first and the last, too. */
+static void choose_stamped(struct outgoing *const *batch, unsigned int count,
+			   struct departure *departures)
+{
+	unsigned int distance = stamp_distance(count);
+	unsigned int since = 0;
+
+	for (unsigned int i = 0; i < count; i++, since++) {
+		bool is_first = i == 0 || !is_alike(batch[i - 1]->request, batch[i]->request);
+		bool is_last =
+			i == count - 1 || !is_alike(batch[i]->request, batch[i + 1]->request);
+		if (is_first)
+			since = 0;
+		departures[i] = (struct departure){
+			.probe = batch[i]->probe,
+			.is_stamped = is_last || since % distance == 0,
+		};
+		if (departures[i].is_stamped)
+			add_control(batch[i], SOL_SOCKET, SO_TIMESTAMPING, &departure_flags,
+				    sizeof(departure_flags));
+	}
+}
+
+/* How many from the first on may leave in one call. */
+static unsigned int call_length(struct outgoing *const *batch, unsigned int count)
 {
 	unsigned int length = 1;
 
+	if (departure_is_stamped())
+		return count;
 	if (count > PACKETS_A_READING)
 		count = PACKETS_A_READING;
 	while (length < count && is_alike(batch[0]->request, batch[length]->request))
@@ -241,48 +274,30 @@ static unsigned int run_length(struct outgoing *const *batch, unsigned int count
 	return length;
 }
 
-/* The kernel takes the packets one after the other: alike as they are, they left at even distances
- * between the two readings of the clock. */
-static void note_times(struct outgoing *const *batch, int count, int64_t before_ns,
-		       int64_t after_ns)
-{
-	int64_t each_ns = (after_ns - before_ns) / count;
-	int64_t into_ns = each_ns * EIGHTHS_BEFORE_LEAVING / 8;
-
-	if (into_ns > MOST_BEFORE_LEAVING_NS)
-		into_ns = MOST_BEFORE_LEAVING_NS;
-	for (int i = 0; i < count; i++, into_ns += each_ns) {
-		struct probe *probe = batch[i]->probe;
-		probe->sent_ns = before_ns + into_ns;
-		probe->sent_doubt_ns = (uint32_t)(into_ns < UINT32_MAX ? into_ns : UINT32_MAX);
-	}
-}
-
-/* Sends `count` prepared probes on their common socket: what is alike in one call, others (a trace,
- * one probe to each hop) in a call of their own. */
+/* Sends `count` prepared probes on their common socket. */
 static void send_batch(int socket, struct outgoing *const *batch, unsigned int count)
 {
 	static struct mmsghdr messages[RECORD_BATCH];
+	struct departure departures[RECORD_BATCH];
 	unsigned int done = 0;
 
+	choose_stamped(batch, count, departures);
 	for (unsigned int i = 0; i < count; i++)
 		fill_header(&messages[i].msg_hdr, batch[i]);
-	int64_t before_ns = clock_now_ns();
 	while (done < count) {
+		int64_t before_ns = clock_now_ns();
 		int sent = message_send_many(socket, messages + done,
-					     run_length(batch + done, count - done),
+					     call_length(batch + done, count - done),
 					     MSG_DONTWAIT | MSG_NOSIGNAL);
-		int error = errno;
-		int64_t after_ns = clock_now_ns();
-		if (sent < 0) {
+		if (sent > 0) {
+			departure_note(socket, departures + done, (unsigned int)sent, before_ns);
+			done += (unsigned int)sent;
+		} else {
+			int error = errno;
 			probe_close(batch[done]->probe);
 			refuse(batch[done]->request, error);
 			done++;
-		} else {
-			note_times(batch + done, sent, before_ns, after_ns);
-			done += (unsigned int)sent;
 		}
-		before_ns = after_ns;
 	}
 }
 

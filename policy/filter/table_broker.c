@@ -34,6 +34,10 @@ static const struct entry entries[] = {
 	      "the kernel allows of this host's addresses only",
 	      BETWEEN(0, DESC_RAW_FIRST, DESC_ECHO)),
 	ALLOW(recvmmsg, "answers arrive", RAW(0), IS(3, RECEIVE), IS_NULL(4)),
+	ALLOW(recvmmsg,
+	      "when probes left: without IP_RECVERR a raw socket's error queue has nothing but "
+	      "that",
+	      BETWEEN(0, DESC_RAW_FIRST, DESC_ECHO), IS(3, RECEIVE_ERROR), IS_NULL(4)),
 	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, RECEIVE)),
 	ALLOW(sendto,
 	      "events leave. Never by sendmsg: it can carry descriptors, and an accomplice at the "

@@ -166,3 +166,47 @@ Test(clock, no_stamp_means_by_now)
 	clock_compare();
 	cr_expect_eq(clock_of_stamp(&none, sent_ns), sent_ns + MS);
 }
+
+Test(clock, a_stamp_has_a_place_between_two_readings)
+{
+	int64_t from_ns = clock_now_ns(), time_ns = 0;
+
+	pass(3000);
+	struct timespec inside = stamp();
+	int64_t inside_ns = monotonic_ns;
+	pass(3000);
+	clock_compare();
+	cr_expect(clock_place_stamp(&inside, from_ns, &time_ns));
+	cr_expect_eq(time_ns, inside_ns);
+
+	/* Readings of the two clocks lie some nanoseconds apart. */
+	cr_expect(clock_place_stamp(&inside, inside_ns + 100, &time_ns));
+	cr_expect_eq(time_ns, inside_ns + 100);
+	pass(100);
+	struct timespec after = stamp();
+	cr_expect(clock_place_stamp(&after, from_ns, &time_ns));
+	cr_expect_eq(time_ns, monotonic_ns - 100);
+}
+
+Test(clock, a_stamp_from_elsewhere_has_no_place)
+{
+	struct timespec early = stamp(), none = {0, 0};
+	int64_t time_ns = -1;
+
+	pass(5000);
+	int64_t from_ns = clock_now_ns();
+	pass(5000);
+	clock_compare();
+	cr_expect_not(clock_place_stamp(&early, from_ns, &time_ns));
+	cr_expect_not(clock_place_stamp(&none, from_ns, &time_ns));
+	pass(5000);
+	struct timespec late = stamp();
+	cr_expect_not(clock_place_stamp(&late, from_ns, &time_ns));
+
+	/* The wall clock was set between the stamp and the comparison. */
+	struct timespec inside = stamp();
+	wall_ns += S;
+	clock_compare();
+	cr_expect_not(clock_place_stamp(&inside, from_ns, &time_ns));
+	cr_expect_eq(time_ns, -1);
+}

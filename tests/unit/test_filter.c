@@ -20,6 +20,7 @@
 enum {
 	LENGTH = sizeof(filter_broker) / sizeof(filter_broker[0]),
 	RECEIVE = MSG_DONTWAIT,
+	RECEIVE_ERROR = MSG_DONTWAIT | MSG_ERRQUEUE,
 	SEND = MSG_DONTWAIT | MSG_NOSIGNAL,
 };
 
@@ -118,8 +119,8 @@ static bool may(long call, uint64_t fd, uint64_t flags)
 	case SYS_sendmmsg:
 		return (is_raw(fd) || fd == DESC_ECHO || is_local(fd)) && flags == SEND;
 	case SYS_recvmmsg:
-		return (is_raw(fd) && flags == RECEIVE) ||
-		       (is_local(fd) && (flags & ~(uint64_t)MSG_ERRQUEUE) == RECEIVE);
+		return ((is_raw(fd) || is_local(fd)) && flags == RECEIVE) ||
+		       ((is_raw(fd) || is_local(fd) || fd == DESC_ECHO) && flags == RECEIVE_ERROR);
 	default:
 		return false;
 	}
