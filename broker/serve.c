@@ -29,6 +29,7 @@ enum {
 	HALF = RECORD_BATCH / 2,
 	/* Waking up for so many requests costs each of them little. */
 	MANY = 16,
+	CLOSELY_NS = 1000000,
 };
 
 static struct pollfd polled[SERVE_POLLED];
@@ -209,22 +210,29 @@ static size_t take_message(bool in_halves)
 	return message.count;
 }
 
-static void wait_for(nfds_t count)
+/* How many are ready; 0 after the time. */
+static int wait_for(nfds_t count, const struct timespec *most)
 {
-	if (ppoll(polled, count, NULL, NULL) < 0 && errno != EINTR)
+	int ready = ppoll(polled, count, most, NULL);
+
+	if (ready < 0 && errno != EINTR)
 		_exit(1);
+	return ready;
 }
 
-/* Answers or requests. Of many requests together none waits for another's waking. */
+/* Answers or requests. Of many requests together none waits for another's waking, and while more
+ * of them follow each other closely, ears stay open. */
 static void wait_for_work(nfds_t count)
 {
+	static const struct timespec closely = {0, CLOSELY_NS};
 	static struct await kind;
 
-	if (last_taken >= MANY) {
+	if (last_taken < MANY) {
+		if (await_ready(&kind, polled, count, NULL, close_ears) < 0 && errno != EINTR)
+			_exit(1);
+	} else if (wait_for(count, &closely) == 0) {
 		close_ears();
-		wait_for(count);
-	} else if (await_ready(&kind, polled, count, NULL, close_ears) < 0 && errno != EINTR) {
-		_exit(1);
+		(void)wait_for(count, NULL);
 	}
 }
 
@@ -232,7 +240,7 @@ static void wait_for_work(nfds_t count)
 static void wait_for_reader(void)
 {
 	polled[0].events = POLLOUT;
-	wait_for(1);
+	(void)wait_for(1, NULL);
 	polled[0].events = POLLIN;
 	if ((polled[0].revents & (POLLERR | POLLHUP)) != 0)
 		_exit(0);

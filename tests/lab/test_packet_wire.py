@@ -217,8 +217,8 @@ class OnTheWire(unittest.TestCase):
                 self.assertEqual([p.source_port for p in found[SILENT[family] % host]], [port])
 
     def test_times(self):
-        """The round-trip time that is reported is the wire's, as the capture has it. (How close
-        exactly is measured by the benchmark, on a quiet machine.)"""
+        """The round-trip time that is reported is the wire's, as the capture has it: the kernel
+        stamps both ends of it, whatever else the machine does meanwhile."""
         with lab.Capture(filter='icmp or icmp6') as capture:
             replies = [self.client.one('send-probe ip-%d %s' % (f, self.echoes[f]))
                        for f in FAMILIES for _ in range(50)]
@@ -234,7 +234,7 @@ class OnTheWire(unittest.TestCase):
         more = sorted(int(r['round-trip-time']) - us for r, us in zip(replies, wire_us))
         tap.note('reported minus captured: median %.0f us, least %.0f us, most %.0f us' % (
             more[len(more) // 2], more[0], more[-1]))
-        self.assertLess(abs(more[len(more) // 2]), 1000)
+        self.assertLess(abs(more[len(more) // 2]), 20)
 
     def test_fragments(self):
         """A packet larger than the link leaves in fragments that make up the size asked for."""
