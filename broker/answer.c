@@ -88,13 +88,13 @@ static bool crc32c_holds(const struct received *received)
 /* The identity of a probe whose addressee sent this packet: the packet's, turned round. */
 static void turn_round(const struct received *received, struct probe_identity *identity)
 {
-	size_t address_bytes = wire_family(received->family)->address_bytes;
+	const struct wire_family *wire = wire_family(received->family);
 
 	memset(identity, 0, sizeof(*identity));
 	identity->family = received->family;
 	identity->protocol = received->protocol;
-	memcpy(identity->destination, received->source, address_bytes);
-	memcpy(identity->source, received->destination, address_bytes);
+	wire_copy_address(identity->destination, received->source, wire);
+	wire_copy_address(identity->source, received->destination, wire);
 	identity->source_port = wire_get16(received->transport + 2);
 	identity->port = wire_get16(received->transport);
 }
@@ -203,8 +203,8 @@ static struct probe *find_quoted(const struct wire_ip *quoted)
 	memset(&identity, 0, sizeof(identity));
 	identity.family = quoted->family->family;
 	identity.protocol = quoted->protocol;
-	memcpy(identity.destination, quoted->destination, quoted->family->address_bytes);
-	memcpy(identity.source, quoted->source, quoted->family->address_bytes);
+	wire_copy_address(identity.destination, quoted->destination, quoted->family);
+	wire_copy_address(identity.source, quoted->source, quoted->family);
 	identity.source_port = wire_get16(at);
 	identity.port = wire_get16(at + 2);
 	if (quoted->protocol == quoted->family->icmp_protocol) {
@@ -349,7 +349,7 @@ struct probe *answer_recognise(const struct received *received, struct record_ev
 	}
 	if (probe == NULL)
 		return NULL;
-	memcpy(event->responder, received->source, wire_family(received->family)->address_bytes);
+	wire_copy_address(event->responder, received->source, wire_family(received->family));
 	if (event->extension_bytes == 0)
 		event->known &= (uint8_t)~EVENT_EXTENSION_TOLD;
 	return probe;

@@ -296,10 +296,8 @@ enum identity_result identity_take(const struct record_probe *request, int64_t n
 
 	identity->family = request->family;
 	identity->protocol = request->protocol;
-	for (size_t i = 0; i < sizeof(identity->destination); i++) {
-		identity->destination[i] = request->destination[i];
-		identity->source[i] = request->source[i];
-	}
+	memcpy(identity->destination, request->destination, sizeof(identity->destination));
+	memcpy(identity->source, request->source, sizeof(identity->source));
 	if (request->protocol == IPPROTO_TCP || request->protocol == IPPROTO_SCTP)
 		return take_token(request, probe);
 	return take_from_ring(request, now_ns, probe);

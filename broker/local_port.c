@@ -124,7 +124,7 @@ static struct probe *find_answered(int socket, const struct sockaddr_in6 *name,
 	const uint8_t *local = sought.family == 4 ? control->local4 : control->local6;
 	if (local == NULL)
 		return NULL;
-	memcpy(sought.source, local, wire_family(sought.family)->address_bytes);
+	wire_copy_address(sought.source, local, wire_family(sought.family));
 	return probe_find_ports(&sought, NULL);
 }
 

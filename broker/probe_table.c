@@ -101,6 +101,8 @@ void probe_open(struct probe *probe)
 	uint32_t exact = exact_bucket(&probe->identity, ports);
 
 	probe->open = true;
+	probe->ports_bucket = ports;
+	probe->exact_bucket = exact;
 	++*open_count(probe->identity.family, probe->identity.protocol);
 	probe->exact_next = exact_head[exact];
 	exact_head[exact] = link;
@@ -118,8 +120,8 @@ void probe_open(struct probe *probe)
 void probe_close(struct probe *probe)
 {
 	uint32_t link = link_to(probe);
-	uint32_t ports = ports_bucket(&probe->identity);
-	uint32_t *from = &exact_head[exact_bucket(&probe->identity, ports)];
+	uint32_t ports = probe->ports_bucket;
+	uint32_t *from = &exact_head[probe->exact_bucket];
 
 	while (*from != link)
 		from = &at_link(*from)->exact_next;

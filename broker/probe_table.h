@@ -36,7 +36,9 @@ struct probe {
 	uint32_t ring_number;
 	int64_t sent_ns;        /* as near as can be told */
 	uint32_t sent_doubt_ns; /* it may have left so much earlier */
-	/* Links of the two indices, slot numbers. */
+	/* Where it stands in the two indices, and its links there, slot numbers plus one. */
+	uint32_t exact_bucket;
+	uint32_t ports_bucket;
 	uint32_t exact_next;
 	uint32_t ports_next;
 	uint32_t ports_previous;

@@ -189,7 +189,8 @@ static bool prepare(struct outgoing *out, const struct record_probe *request, ui
 	}
 	out->piece.iov_base = arena + arena_bytes;
 	out->piece.iov_len = packet.header_bytes + packet.payload_bytes;
-	memcpy(arena + arena_bytes, packet.header, packet.header_bytes);
+	/* As many as there may be: the payload overwrites those that are no header. */
+	memcpy(arena + arena_bytes, packet.header, sizeof(packet.header));
 	memset(arena + arena_bytes + packet.header_bytes, request->payload_byte,
 	       packet.payload_bytes);
 	arena_bytes += out->piece.iov_len;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* What the two families do differently, as data. */
 struct wire_family {
@@ -29,6 +30,17 @@ struct wire_family {
 
 /* The description for family 4 or 6; NULL for any other number. */
 const struct wire_family *wire_family(uint8_t family);
+
+/* Copies an address into the first bytes of 16. Both sizes are known when this is compiled: no
+ * function is called for so few bytes, of which every packet has some. */
+static inline void wire_copy_address(uint8_t *to, const uint8_t *from,
+				     const struct wire_family *wire)
+{
+	if (wire->family == 4)
+		memcpy(to, from, 4);
+	else
+		memcpy(to, from, 16);
+}
 
 /* An IP packet, whole or quoted. */
 struct wire_ip {

@@ -99,8 +99,8 @@ static bool error_queue_is_empty(void)
 }
 
 /* Stamped ones left before they arrived. On loopback each arrives while it is sent, and so left
- * after those before it had arrived, unless the kernel lets another thread deliver a batch, which
- * is rare. By the clock alone that would be so only by chance. */
+ * after those before it had arrived, unless the kernel lets another thread deliver, for a while. By
+ * the clock alone that would be so only by chance. */
 Test(departure, stamps_are_exact)
 {
 	int interleaved = 0;
