@@ -115,7 +115,6 @@ static uint32_t count_off(void)
 int main(int argc, char **argv)
 {
 	char request[LINE_BYTES - 32];
-	struct client_cost cost;
 	const char *target = NULL;
 	int option;
 
@@ -139,7 +138,7 @@ int main(int argc, char **argv)
 	client_start(&client, argv + optind);
 	await_start();
 	run(request, (size_t)length);
-	client_end(&client, &cost);
+	(void)client_end(&client);
 	printf("{\"probes\": %u, \"no_replies\": %u, \"others\": %u, \"off_by_2_ms\": %u, "
 	       "\"peak_kb_program\": %ld, \"peak_kb_broker\": %ld, ",
 	       answered, no_replies, others, count_off(), fullest.peak_kb_program,

@@ -220,7 +220,7 @@ static void print_wire(struct wire *wire)
 int main(int argc, char **argv)
 {
 	struct client_state state;
-	struct client_cost cost;
+	int status;
 	struct wire *wire = NULL;
 
 	parse_options(argc, argv);
@@ -231,7 +231,7 @@ int main(int argc, char **argv)
 	client_start(&client, argv + optind);
 	run();
 	client_look(&client, &state);
-	client_end(&client, &cost);
+	status = client_end(&client);
 
 	double seconds = (double)(flood.counted_ns - flood.started_ns) / 1e9;
 	double each = flood.replies ? 1.0 / flood.replies / 1000 : 0;
@@ -241,9 +241,9 @@ int main(int argc, char **argv)
 	       flood.counted_replies / seconds, seconds);
 	printf("\"cpu_us_each\": %.3f, \"cpu_us_program\": %.3f, \"cpu_us_broker\": %.3f, "
 	       "\"peak_kb_program\": %ld, \"peak_kb_broker\": %ld, \"status\": %d, ",
-	       (double)(cost.program_cpu_ns + cost.others_cpu_ns) * each,
-	       (double)cost.program_cpu_ns * each, (double)cost.others_cpu_ns * each,
-	       state.peak_kb_program, state.peak_kb_others, cost.status);
+	       (double)(state.cpu_ns_program + state.cpu_ns_others) * each,
+	       (double)state.cpu_ns_program * each, (double)state.cpu_ns_others * each,
+	       state.peak_kb_program, state.peak_kb_others, status);
 	print_rtts();
 	if (wire)
 		print_wire(wire);

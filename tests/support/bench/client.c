@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -205,7 +204,8 @@ static void look_at(pid_t pid, bool is_program, struct client_state *state)
 		state->peak_kb_others = peak_kb;
 	snprintf(path, sizeof(path), "/proc/%d/schedstat", pid);
 	if (read_file(path, text, sizeof(text)) > 0)
-		state->cpu_ns += strtoll(text, NULL, 10);
+		*(is_program ? &state->cpu_ns_program : &state->cpu_ns_others) +=
+			strtoll(text, NULL, 10);
 }
 
 void client_look(const struct client *client, struct client_state *state)
@@ -224,12 +224,6 @@ void client_look(const struct client *client, struct client_state *state)
 	}
 }
 
-static int64_t cpu_ns(const struct rusage *usage)
-{
-	return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * INT64_C(1000000000) +
-	       (usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * INT64_C(1000);
-}
-
 void client_hang_up(struct client *client)
 {
 	struct reply ignored;
@@ -242,20 +236,14 @@ void client_hang_up(struct client *client)
 	close(client->from_fd);
 }
 
-void client_end(struct client *client, struct client_cost *cost)
+int client_end(struct client *client)
 {
-	struct rusage usage;
-	int status;
+	int status, of_program = 0;
 	pid_t pid;
 
-	memset(cost, 0, sizeof(*cost));
 	client_hang_up(client);
-	while ((pid = wait4(-1, &status, 0, &usage)) > 0) {
-		if (pid == client->pid) {
-			cost->program_cpu_ns = cpu_ns(&usage);
-			cost->status = status;
-		} else {
-			cost->others_cpu_ns += cpu_ns(&usage);
-		}
-	}
+	while ((pid = waitpid(-1, &status, 0)) > 0)
+		if (pid == client->pid)
+			of_program = status;
+	return of_program;
 }

@@ -39,19 +39,14 @@ struct reply {
 	uint32_t rtt_us; /* with REPLY_ANSWER */
 };
 
-struct client_cost {
-	int64_t program_cpu_ns; /* of the program itself, user and system */
-	int64_t others_cpu_ns;  /* of what it started: a broker */
-	int status;             /* of the program, as wait4() says it */
-};
-
 /* What is running of a program now. */
 struct client_state {
 	int processes;
-	int64_t cpu_ns;        /* of all of them so far */
-	long peak_kb_program;  /* VmHWM */
-	long peak_kb_others;   /* the largest of the others' */
-	long voluntary_sleeps; /* of all of them: each ends in a wake-up */
+	int64_t cpu_ns_program; /* processor time so far, user and system */
+	int64_t cpu_ns_others;  /* of what the program started: a broker */
+	long peak_kb_program;   /* VmHWM */
+	long peak_kb_others;    /* the largest of the others' */
+	long voluntary_sleeps;  /* of all of them: each ends in a wake-up */
 };
 
 /* Once, before the first client: orphans of the programs become ours, to be measured. */
@@ -81,8 +76,8 @@ void client_look(const struct client *client, struct client_state *state);
 void client_hang_up(struct client *client);
 
 /* Hangs up, then waits for all processes that this one has started: of several clients, the last.
- */
-void client_end(struct client *client, struct client_cost *cost);
+ * Returns the program's status, as waitpid(2) says it. */
+int client_end(struct client *client);
 
 /* "TOKEN REQUEST\n", in place; returns its length, at most 12 more than the request's. */
 size_t client_put_request(char *at, uint32_t token, const char *request, size_t length);
