@@ -35,6 +35,7 @@ enum {
 };
 
 static bool stamps_come = true;
+static struct mmsghdr messages[RECORD_BATCH];
 static _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
 
 int departure_prepare(int socket)
@@ -53,7 +54,7 @@ bool departure_is_stamped(void)
 }
 
 /* How many messages the error queue had, up to `most`. */
-static unsigned int read_queue(int socket, struct mmsghdr *messages, unsigned int most)
+static unsigned int read_queue(int socket, unsigned int most)
 {
 	for (unsigned int i = 0; i < most; i++)
 		messages[i].msg_hdr = (struct msghdr){
@@ -66,9 +67,7 @@ static unsigned int read_queue(int socket, struct mmsghdr *messages, unsigned in
 
 void departure_forget(int socket)
 {
-	struct mmsghdr messages[RECORD_BATCH];
-
-	while (read_queue(socket, messages, RECORD_BATCH) == RECORD_BATCH)
+	while (read_queue(socket, RECORD_BATCH) == RECORD_BATCH)
 		;
 }
 
@@ -87,8 +86,7 @@ static struct timespec stamp_of(struct msghdr *message)
 /* The times of just as many stamps as were asked for, or false. */
 static bool read_stamps(int socket, unsigned int wanted, int64_t before_ns, int64_t *times_ns)
 {
-	struct mmsghdr messages[RECORD_BATCH];
-	unsigned int count = read_queue(socket, messages, wanted);
+	unsigned int count = read_queue(socket, wanted);
 	bool all = count == wanted;
 
 	for (unsigned int i = 0; i < count && all; i++) {

@@ -26,9 +26,13 @@
 
 enum {
 	RECEIVING = RAW_SOCKETS / 2,
-	HALF = RECORD_BATCH / 2,
 	/* Waking up for so many requests costs each of them little. */
 	MANY = 16,
+	WORTH_HALVING = 64,
+	/* What a packet takes up in a socket's buffer beside its bytes, and half of the least
+	 * buffer that a receiving socket has: twice net.core.rmem_max (broker/sockets.c). */
+	PACKET_OVERHEAD_BYTES = 768,
+	UNREAD_BYTES = 212992,
 	CLOSELY_NS = 1000000,
 };
 
@@ -168,18 +172,33 @@ static void with_ears(const struct record_probe *requests, size_t count, void (*
 	}
 }
 
+/* How many of the requests can be sent before their answers are read, which may all be there by
+ * then. */
+static size_t sendable(const struct record_probe *requests, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		bytes += requests[i].size_bytes + PACKET_OVERHEAD_BYTES;
+		if (bytes > UNREAD_BYTES && i != 0)
+			return i;
+	}
+	return count;
+}
+
 /* In halves, the events of the first leave before the second is sent: the front end and its client
  * have something to do meanwhile, and this process has when they are done. Whether or not they
  * leave, there is room for the rest (broker/channel.c: a batch of answers beside one of refusals).
  */
 static void take_probes(const struct record_probe *requests, size_t count, bool in_halves)
 {
-	size_t most = in_halves ? HALF : RECORD_BATCH;
+	size_t half = in_halves && count >= WORTH_HALVING ? (count + 1) / 2 : count;
 
 	check_probes(requests, count);
-	for (size_t at = 0; at < count; at += most) {
-		size_t now = count - at < most ? count - at : most;
-		if (at != 0)
+	for (size_t at = 0, now; at < count; at += now) {
+		size_t left = count - at;
+		now = sendable(requests + at, left < half ? left : half);
+		if (at == half)
 			(void)channel_ready();
 		with_ears(requests + at, now, open_ear);
 		transmit_probes(requests + at, now);
@@ -203,7 +222,7 @@ static size_t take_message(bool in_halves)
 		break;
 	}
 	if (message.kind == RECORD_PROBE)
-		take_probes(message.probes, message.count, in_halves && message.count > HALF);
+		take_probes(message.probes, message.count, in_halves);
 	else
 		take_cancels(message.cancels, message.count);
 	last_taken = message.count;
@@ -246,24 +265,17 @@ static void wait_for_reader(void)
 		_exit(0);
 }
 
-/* Takes what waits in the channel, as long as there is room for its events. To a front end in a
- * hurry a few messages' events go together: waking it costs more than sending a probe. One that had
- * a full message for us and nothing behind it waits for the answers: it gets them in halves, as
- * long as no more than the next half comes behind. */
+/* Takes what waits in the channel. Whoever had many requests for us and nothing behind them waits
+ * for the answers: he gets them in halves, as long as no more than the next half comes behind. */
 static void take_requests(void)
 {
 	static bool in_halves;
 	size_t taken = take_message(in_halves);
 
-	if (taken < RECORD_BATCH)
+	if (taken < WORTH_HALVING || !channel_ready())
 		return;
-	if (in_halves)
-		(void)channel_ready();
-	for (bool is_next = true; taken == RECORD_BATCH && channel_has_room(); is_next = false) {
-		taken = take_message(false);
-		if (is_next)
-			in_halves = taken <= (in_halves ? HALF : 0);
-	}
+	size_t next = take_message(false);
+	in_halves = next <= (in_halves ? taken / 2 : 0);
 }
 
 /* One turn over everything that poll reported. Each batch has room for its events first. */

@@ -37,7 +37,7 @@ enum {
 	 * interruption of the process spoils the send times of those between two
 	 * (tests/bench/NOTES.md). */
 	FEW = 16,
-	SOME = RECORD_BATCH / 2,
+	SOME = 32,
 	/* Where stamps do not come, so many leave between two readings of the clock. */
 	PACKETS_A_READING = 4,
 	/* As many echo requests from one address are worth a call that binds a socket to it. */

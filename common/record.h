@@ -22,9 +22,10 @@ enum {
 	RECORD_VERSION = 1,
 	/* Probes open at once in one broker; the low 16 bits of a cookie name the slot. */
 	RECORD_SLOTS = 65536,
-	/* Records in one message: enough to spread the cost of a system call, small enough that a
-	 * message (64 * 64 bytes) is a page. */
-	RECORD_BATCH = 64,
+	/* Records in one message: enough to spread the cost of system calls and of waking the other
+	 * side, few enough that the answers to as many probes, which this very host gives while
+	 * they are sent, find room in a socket's buffer of the system's default size. */
+	RECORD_BATCH = 256,
 	/* An RFC 4884 extension structure is at most what fits behind the 128 quoted bytes in the
 	 * 576 bytes that an ICMPv4 error may have (RFC 1812, 4.3.2.3), rounded up. Longer ones
 	 * (IPv6 could carry them) are cut here and flagged EVENT_EXTENSION_CUT. */

@@ -21,6 +21,8 @@ REPLY, ICMP_ERROR, FAILED, BUSY = 1, 2, 3, 4
 DONT_FRAGMENT, MARK, FLOW = 1, 2, 4
 ICMP, TCP, UDP, SCTP = 1, 6, 17, 132
 
+BATCH = 256  # records in a message at most (common/record.h)
+
 USAGE, VIOLATION, SYSTEM, NO_PERMISSION = 64, 65, 71, 77
 
 _PROBE = struct.Struct('=BBBBBBHIHHHHIII16s16s')

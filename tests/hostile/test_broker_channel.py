@@ -142,8 +142,8 @@ class Rules(WithBroker):
 
     def test_one_bad_record_among_good_ones(self):
         """All of a message is looked at before any of it is sent."""
-        for place in (0, 31, 63):
-            records = [probe(cookie=i) for i in range(64)]
+        for place in (0, 31, brokers.BATCH - 1):
+            records = [probe(cookie=i) for i in range(brokers.BATCH)]
             records[place] = probe(cookie=place, to='224.0.0.1')
             with self.subTest(place=place):
                 broker = self.start()
@@ -155,10 +155,10 @@ class Rules(WithBroker):
         for name, message in {
                 'one byte': b'\2', 'a byte short': good[:-1], 'a byte long': good + b'\0',
                 'one and a half': good + probe(cookie=1)[:32],
-                '65 records': b''.join(probe(cookie=i) for i in range(65)),
+                'a record too many': b''.join(probe(cookie=i) for i in range(brokers.BATCH + 1)),
                 'far too long': bytes([2]) * 60000, 'zeros': bytes(64),
                 'half a cancellation': cancel(1)[:4],
-                '65 cancellations': b''.join(cancel(i) for i in range(65)),
+                'a cancellation too many': b''.join(cancel(i) for i in range(brokers.BATCH + 1)),
                 'two kinds': good + b''.join(cancel(i) for i in range(8)),
                 'probes, the last of another kind': good + b'\3' + good[1:],
         }.items():
@@ -173,7 +173,7 @@ class Rules(WithBroker):
         self.assertEqual(self.broker.wait(), (0, ''))
 
     def test_cancellations(self):
-        self.broker.send(b''.join(cancel(i) for i in range(64)))
+        self.broker.send(b''.join(cancel(i) for i in range(brokers.BATCH)))
         self.broker.send(probe(cookie=5))
         self.assertEqual([e.cookie for e in self.broker.events()], [5])
         self.broker.send(cancel(5, reserved=b'\0\1\0'))
@@ -451,7 +451,7 @@ class Ears(WithBroker):
 
 
 def ask_for_all(broker):
-    """A full message of probes, and the number of events in each message that answers it."""
+    """Many probes in a message, and the number of events in each message that answers it."""
     broker.send(b''.join(probe(cookie=i) for i in range(64)))
     lengths = []
     while sum(lengths) < 64:
@@ -463,7 +463,7 @@ def ask_for_all(broker):
 
 
 class Peer(WithBroker):
-    def test_one_that_waits_for_a_full_message(self):
+    def test_one_that_waits_for_all_answers(self):
         """It hears of half of the answers while the other probes are being sent. That answers are
         there at once is the kernel's part, and a busy one may be late."""
         self.assertEqual(sum(ask_for_all(self.broker)), 64)
@@ -472,7 +472,7 @@ class Peer(WithBroker):
         self.assertIn([32, 32], rounds)
 
     def test_one_in_a_hurry(self):
-        """Who sends more before it has heard of the first gets answers as many as fit together."""
+        """Who sends more before it has heard of the first gets the answers to a message together."""
         ask_for_all(self.broker)
         pid = self.broker.process.pid
         os.kill(pid, signal.SIGSTOP)
