@@ -142,16 +142,20 @@ class Ports(Start):
         self.assertIsNotNone(broker.hello())
         tcp, udp = (self.taken(kind, socket.AF_INET6)
                     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
-        self.assertEqual((len(tcp), len(udp)), (64, 32))
-        self.assertLess(udp, tcp)
+        self.assertEqual((len(tcp), len(udp)), (64, 64))
+        self.assertEqual(udp, tcp)
         self.assertEqual(self.taken(socket.SOCK_STREAM, socket.AF_INET), tcp)
         self.assertEqual(self.taken(socket.SOCK_DGRAM, socket.AF_INET), udp)
         self.assertEqual(broker.stop(), (0, ''))
         return sorted(tcp)
 
     def test_in_both_families(self):
-        rows = [self.expect_held() for _ in range(4)]
-        self.assertTrue(any(row[-1] - row[0] == 63 for row in rows), rows)
+        """In a row, unless the kernel's first choice lies too near the end of the range, as about
+        every fifth does."""
+        rows = []
+        while len(rows) < 4 or not any(row[-1] - row[0] == 63 for row in rows):
+            self.assertLess(len(rows), 16, rows)
+            rows.append(self.expect_held())
 
     def test_in_both_families_where_that_is_not_the_default(self):
         self.setting('/proc/sys/net/ipv6/bindv6only', '1')

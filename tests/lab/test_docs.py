@@ -235,9 +235,14 @@ class Readme(unittest.TestCase):
                       f"source ports ({held - flows})", f"more than {held - flows} UDP probes",
                       f"one of {held - flows} port numbers"):
             self.assertIn(words, text)
+        for name, words in (("postern-broker.8", f"concerns its {held} ports"),
+                            ("postern-broker.8", f"takes {held} ports of it, in UDP and in TCP"),
+                            ("postern-broker.8", f"holds {held} ports of the range"),
+                            ("mtr-packet.8", f"At most {local} different ones")):
+            self.assertIn(words, " ".join(page(name).split()))
         calls = set(re.findall(r"ALLOW\((\w+)", read("policy/filter/table_broker.c")))
-        self.assertEqual(len(calls), 10)  # "ten system calls", in two lines of the picture
-        self.assertIn("ten system", text)
+        self.assertEqual(len(calls), 11)  # "eleven system calls", in two lines of the picture
+        self.assertIn(" eleven system ", text)
 
     def test_targets_exist(self):
         makefile = read("Makefile")

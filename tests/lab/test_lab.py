@@ -3,7 +3,7 @@
 must find in it exactly what was asked for. Started by root, what depends on privilege runs a second
 time as an ordinary user. With arguments: only tests whose name contains one of them.
 
-time-limit: 150
+time-limit: 300
 """
 import os
 import re

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """tracepath on paths that iputils' has no word for (black holes, labels), on slow, lossy and limited
-ones, and with readers, resolvers and users of every kind. time-limit: 120"""
+ones, and with readers, resolvers and users of every kind. time-limit: 300"""
 import fcntl
 import json
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Our tracepath and iputils' on the same paths, both families: the same hops, path MTU events and
-summary, in a fraction of the time. time-limit: 170
+summary, in a fraction of the time. time-limit: 300
 
 RANDOM_PATHS=N asks for N random paths instead of a few, FIRST_SEED=N for others."""
 import os

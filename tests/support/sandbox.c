@@ -3,6 +3,7 @@
  */
 #include "tests/support/sandbox.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -32,6 +33,35 @@ static void child(int (*body)(void *context), void *context)
 	/* Not _exit(): sanitizers and Criterion do work there that a filter would not allow. */
 	syscall(SYS_exit_group, body(context));
 }
+
+#ifdef __x86_64__
+bool sandbox_call_32_bit(void)
+{
+	enum { GETPID_32_BIT = 20 };
+	long result;
+
+	/* Older kernels do not keep the registers that 32-bit programs do not have. */
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(GETPID_32_BIT)
+			 : "memory", "r8", "r9", "r10", "r11");
+	return result == getpid();
+}
+
+static int try_32_bit(void *context)
+{
+	(void)context;
+	signal(SIGSEGV, SIG_DFL); /* a sanitizer would report it as a fault */
+	return sandbox_call_32_bit() ? 0 : 1;
+}
+
+bool sandbox_has_32_bit(void)
+{
+	struct sandbox_end end = sandbox_run(try_32_bit, NULL);
+
+	return end.signal == 0 && end.status == 0;
+}
+#endif
 
 struct sandbox_end sandbox_run(int (*body)(void *context), void *context)
 {

@@ -16,6 +16,19 @@ struct sandbox_end {
  * child has no core file and is killed after ten seconds. */
 struct sandbox_end sandbox_run(int (*body)(void *context), void *context);
 
+#ifdef __x86_64__
+/* A harmless call by the 32-bit entry (int $0x80), a second door to all that a filter forbids: true
+ * if it did what it should. Where there is no such entry the process is ended by SIGSEGV. */
+bool sandbox_call_32_bit(void);
+
+/* Whether there is one: some kernels and hypervisors have none. Tried in a child of its own. */
+bool sandbox_has_32_bit(void);
+
+/* Added to the number of a call it makes an x32 call of it, where the kernel has these; filters see
+ * it in any case. */
+#define SANDBOX_X32 0x40000000
+#endif
+
 /* True in a build with sanitizers, where the front end's filters are not entered. */
 bool sandbox_sanitized(void);
 

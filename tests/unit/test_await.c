@@ -1,12 +1,12 @@
 /*
  * Waits that look before they sleep. Looks are counted, and steered, through sched_yield(), which
- * is defined here and comes after each of them.
+ * is defined here and comes after each of them; it does not yield, so that nobody but the test
+ * makes a look long, unless the machine interrupts it.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/await.h"
@@ -40,7 +40,7 @@ int sched_yield(void)
 	if (others_run_ns != 0)
 		pause_for(others_run_ns);
 	others_run_ns = 0;
-	return (int)syscall(SYS_sched_yield);
+	return 0;
 }
 
 static void start(void)
@@ -90,14 +90,22 @@ Test(await, what_is_ready_makes_a_short_wait)
 	cr_expect_eq(looks, 0);
 }
 
+/* Where the machine interrupts the second look until the time for it is over, another is tried. */
 Test(await, after_a_short_wait_it_looks_until_something_is_ready)
 {
-	struct await kind = {.is_short = true};
+	struct await kind;
+	char byte;
 
 	write_at_look = 1;
-	cr_expect_eq(await_pipe(&kind, -1), 1);
-	cr_expect_eq(looks, 1);
+	for (int i = 0; i < 1000 && (i == 0 || sleeps > 0); i++) {
+		kind = (struct await){.is_short = true};
+		looks = sleeps = 0;
+		cr_assert_eq(await_pipe(&kind, -1), 1);
+		cr_assert_eq(looks, 1);
+		cr_assert_eq(read(ends[0], &byte, 1), 1);
+	}
 	cr_expect_eq(sleeps, 0);
+	cr_expect_eq(kind.sleeps_due, 0u);
 }
 
 Test(await, it_looks_for_a_short_time_only)

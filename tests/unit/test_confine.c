@@ -144,23 +144,35 @@ Test(confine, resolver_is_refused_what_it_may_not, .timeout = 60)
 static int call_32_bit(void *context)
 {
 	int (*const *confine)(void) = context;
-	long result;
 
 	if ((*confine)() != 0)
 		return NO_FILTER;
-	__asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "memory");
+	sandbox_call_32_bit();
 	return SURVIVED;
 }
 
-Test(confine, foreign_architectures_kill)
+Test(confine, the_32_bit_entry_kills)
 {
 	int (*filters[])(void) = {confine_packet, confine_tracepath, confine_resolver};
 
 	skip_if_sanitized();
+	if (!sandbox_has_32_bit())
+		cr_skip_test("int 0x80 does not work here, filter or not");
 	for (size_t i = 0; i < COUNT(filters); i++) {
 		struct sandbox_end end = sandbox_run(call_32_bit, &filters[i]);
 		cr_expect_eq(end.signal, SIGSYS, "filter %zu: signal %d", i, end.signal);
 	}
+}
+
+/* Even a call that all of them allow. */
+Test(confine, x32_kills)
+{
+	static const struct attempt x32[] = {{NULL, SANDBOX_X32 | SYS_exit_group, {0}, "x32"}};
+
+	skip_if_sanitized();
+	expect(confine_packet, x32, COUNT(x32), SIGSYS, 0);
+	expect(confine_tracepath, x32, COUNT(x32), SIGSYS, 0);
+	expect(confine_resolver, x32, COUNT(x32), SIGSYS, 0);
 }
 #endif
 
