@@ -112,6 +112,15 @@ static struct probe *find_quoted(int socket, const struct sockaddr_in6 *name, co
 	return probe;
 }
 
+/* The address of this host that a datagram was sent to; NULL if the kernel has not told it. An IPv6
+ * socket tells an IPv4 address in IPv6 clothes. */
+static const uint8_t *local_address(const struct receive_control *control, uint8_t family)
+{
+	if (family == 6 || control->local4 != NULL)
+		return family == 6 ? control->local6 : control->local4;
+	return control->local6 != NULL ? control->local6 + 12 : NULL;
+}
+
 /* The probe that a datagram answers: it must have been sent to the address that the probe came
  * from. */
 static struct probe *find_answered(int socket, const struct sockaddr_in6 *name,
@@ -121,7 +130,7 @@ static struct probe *find_answered(int socket, const struct sockaddr_in6 *name,
 
 	if (!read_identity(socket, name, &sought))
 		return NULL;
-	const uint8_t *local = sought.family == 4 ? control->local4 : control->local6;
+	const uint8_t *local = local_address(control, sought.family);
 	if (local == NULL)
 		return NULL;
 	memcpy(sought.source, local, wire_family(sought.family)->address_bytes);

@@ -32,7 +32,7 @@ static const struct entry entries[] = {
 	ALLOW(bind,
 	      "to hear while answers are awaited, and to be the source of echo requests, which "
 	      "the kernel allows of this host's addresses only",
-	      BETWEEN(0, DESC_RAW_FIRST, DESC_ECHO)),
+	      BETWEEN(0, DESC_ECHO, DESC_RAW_LAST)),
 	ALLOW(recvmmsg, "answers arrive", RAW(0), IS(3, RECEIVE), IS_NULL(4)),
 	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, RECEIVE)),
 	ALLOW(sendto,

@@ -21,6 +21,17 @@ import lab  # noqa: E402
 import tap  # noqa: E402
 
 
+# Datagrams to nobody, and the errors that answer them, in both families.
+FLOOD = '''
+import socket
+four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+while True:
+    four.sendto(b'', ('127.0.0.1', 9))
+    six.sendto(b'', ('::1', 9))
+'''
+
+
 class Start(unittest.TestCase):
     def setUp(self):
         self.wire = brokers.Wire()
@@ -364,6 +375,25 @@ class Inherited(Start):
         time.sleep(0.1)
         self.assertNotEqual(brokers.status_of(broker.process.pid)['State'][0], 'T')
         self.serves_still(broker)
+
+
+class Flooded(unittest.TestCase):
+    def test_packets_that_come_before_the_filters(self):
+        """None is left for the broker to read, of all that its raw sockets are there for."""
+        flood = subprocess.Popen([sys.executable, '-c', FLOOD])
+        self.addCleanup(flood.wait)
+        self.addCleanup(flood.kill)
+        time.sleep(0.2)
+        for _ in range(20):
+            broker = Broker()
+            self.assertIsNotNone(broker.hello())
+            for family in '', '6':
+                with open('/proc/net/raw' + family, encoding='ascii') as file:
+                    lines = [line.split() for line in file][1:]
+                self.assertEqual(len(lines), 8 if family else 9)
+                for line in lines:
+                    self.assertEqual(line[4], '00000000:00000000', line)
+            self.assertEqual(broker.stop(), (0, ''))
 
 
 if __name__ == '__main__':
