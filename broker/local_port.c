@@ -13,6 +13,7 @@
 
 #include "broker/clock.h"
 #include "broker/descriptors.h"
+#include "broker/large_table.h"
 #include "broker/probe_table.h"
 #include "broker/receive.h"
 #include "common/message.h"
@@ -217,8 +218,8 @@ static void receive(int socket, bool from_error_queue)
 	static struct mmsghdr messages[BATCH];
 	static struct iovec pieces[BATCH];
 	static struct sockaddr_in6 names[BATCH];
-	static uint8_t data[BATCH][DATA_BYTES];
-	static _Alignas(struct cmsghdr) uint8_t controls[BATCH][CONTROL_BYTES];
+	static LARGE_TABLE uint8_t data[BATCH][DATA_BYTES];
+	static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[BATCH][CONTROL_BYTES];
 	int flags = MSG_DONTWAIT | (from_error_queue ? MSG_ERRQUEUE : 0);
 
 	for (int i = 0; i < BATCH; i++) {

@@ -16,6 +16,7 @@
 #include "broker/clock.h"
 #include "broker/descriptors.h"
 #include "broker/local_port.h"
+#include "broker/large_table.h"
 #include "broker/probe_table.h"
 #include "broker/sockets.h"
 #include "common/message.h"
@@ -59,9 +60,9 @@ struct outgoing {
 	size_t control_end;   /* where the last one ends */
 };
 
-static struct outgoing outgoing[RECORD_BATCH];
+static LARGE_TABLE struct outgoing outgoing[RECORD_BATCH];
 /* Packets stand one behind the other, so that a batch of small ones stays small in the cache. */
-static uint8_t arena[RECORD_BATCH * (BUILD_HEADER_BYTES + BUILD_PAYLOAD_BYTES)];
+static LARGE_TABLE uint8_t arena[RECORD_BATCH * (BUILD_HEADER_BYTES + BUILD_PAYLOAD_BYTES)];
 static size_t arena_bytes;
 
 static void refuse(const struct record_probe *request, int error)
@@ -262,7 +263,7 @@ static void note_times(struct outgoing *const *batch, int count, int64_t before_
  * one probe to each hop) in a call of their own. */
 static void send_batch(int socket, struct outgoing *const *batch, unsigned int count)
 {
-	static struct mmsghdr messages[RECORD_BATCH];
+	static LARGE_TABLE struct mmsghdr messages[RECORD_BATCH];
 	unsigned int done = 0;
 
 	for (unsigned int i = 0; i < count; i++)

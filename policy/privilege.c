@@ -140,9 +140,10 @@ static void read_text(const char *path, char *text, size_t size)
  * this user namespace has one. */
 static uint32_t choose_id(uint32_t real, const char *map_path)
 {
-	/* The kernel allows 340 ranges; those that matter come first in every map in use, and a map
-	 * cut short can only lead to an id that is mapped, or to ID_NOBODY. */
-	char map[4096];
+	/* The kernel allows 340 ranges, and here is room for 31; those that matter come first in
+	 * every map in use, and a map cut short can only lead to an id that is mapped, or to
+	 * ID_NOBODY. */
+	char map[1024];
 	uint32_t id;
 
 	if (real != 0)
