@@ -29,8 +29,8 @@ enum {
 	 * that hear answers are told the ports as soon as they are there. */
 	DESC_HELD_FIRST,
 	DESC_HELD_LAST = DESC_HELD_FIRST + 2 * HELD_PORTS - 1,
-	/* The rest, in a row that begins at a multiple of four but for one: a range that begins so
-	 * takes the filter few comparisons. */
+	/* The rest, in a row that begins at a multiple of four but for one: such a range takes the
+	 * filter few comparisons. */
 	DESC_ECHO, /* sends IPv4 echo requests from the address that it is bound to */
 	DESC_RAW_FIRST,
 	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
