@@ -179,9 +179,9 @@ $(BUILD)/gen/filter_%.h: $(MKFILTER)
 # --- linking -----------------------------------------------------------------------------------
 
 # static-pie: without a dynamic loader no LD_* variable, library path or preload file can reach the
-# broker, and it starts faster.
-link_static = $(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections -o $@ \
-	      $(STATIC_START) $(filter %.o %.a,$^) $(STATIC_END)
+# broker, and it starts faster. Sections are sorted for broker/large_table.h.
+link_static = $(call say,LD)$(CC) $(HARDEN) -static-pie $(LINK) -Wl,--gc-sections,--sort-section=name \
+	      -o $@ $(STATIC_START) $(filter %.o %.a,$^) $(STATIC_END)
 
 $(BUILD)/postern-broker: $(STATIC)/broker/main.o $(BROKER_C:%.c=$(STATIC)/%.o) $(STATIC)/libpolicy.a
 	$(link_static)

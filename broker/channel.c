@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "broker/descriptors.h"
+#include "broker/large_table.h"
 #include "broker/last_line.h"
 
 enum {
@@ -27,12 +28,12 @@ enum {
 	READ_BYTES = RECORD_BATCH * sizeof(struct record_probe) + 1,
 };
 
-static struct record_event events[EVENTS_MAX];
+static LARGE_TABLE struct record_event events[EVENTS_MAX];
 static size_t event_count;
-static struct record_event_ext extended[EXTENDED_MAX];
+static LARGE_TABLE struct record_event_ext extended[EXTENDED_MAX];
 static size_t extended_count;
 
-static union {
+static LARGE_TABLE union {
 	uint8_t kind;
 	struct record_probe probes[RECORD_BATCH];
 	struct record_cancel cancels[RECORD_BATCH];

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "broker/clock.h"
+#include "broker/large_table.h"
 #include "common/message.h"
 #include "common/record.h"
 
@@ -35,8 +36,8 @@ enum {
 };
 
 static bool stamps_come = true;
-static struct mmsghdr messages[RECORD_BATCH];
-static _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
+static LARGE_TABLE struct mmsghdr messages[RECORD_BATCH];
+static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
 
 int departure_prepare(int socket)
 {

@@ -25,13 +25,17 @@ enum {
 	DESC_CHANNEL = 0, /* the socketpair to the front end */
 	DESC_NULL = 1,    /* /dev/null */
 	DESC_STDERR = 2,  /* for one last line */
-	DESC_RAW_FIRST = 3,
-	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
+	/* No system call may name these: they only hold a port. They come first, since the sockets
+	 * that hear answers are told the ports as soon as they are there. */
+	DESC_HELD_FIRST,
+	DESC_HELD_LAST = DESC_HELD_FIRST + 2 * HELD_PORTS - 1,
+	/* The rest, in a row that begins at a multiple of four but for one: such a range takes the
+	 * filter few comparisons. */
 	DESC_ECHO, /* sends IPv4 echo requests from the address that it is bound to */
+	DESC_RAW_FIRST,
+	DESC_RAW_LAST = DESC_RAW_FIRST + RAW_SOCKETS - 1,
 	DESC_LOCAL_FIRST,
 	DESC_LOCAL_LAST = DESC_LOCAL_FIRST + LOCAL_PORTS - 1,
-	DESC_HELD_FIRST, /* from here on no system call may name them: they only hold a port */
-	DESC_HELD_LAST = DESC_HELD_FIRST + 2 * HELD_PORTS - 1,
 	DESC_COUNT,
 };
 

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "broker/large_table.h"
+
 enum {
 	/* The last holders serve probes of a flow, whose source port must not change. */
 	FLOW_HOLDERS = 16,
@@ -41,8 +43,8 @@ struct ring {
 	uint32_t block; /* numbers in a block */
 	uint32_t blocks;
 	uint32_t next;
-	int64_t last_ns[BLOCKS_MAX]; /* last use of each block, 0: never */
-	int64_t used_ns;             /* last use of any */
+	int64_t used_ns;  /* last use of any, 0: never */
+	int64_t *last_ns; /* last use of each block, 0: never */
 };
 
 enum ring_name {
@@ -58,6 +60,7 @@ enum ring_name {
 };
 
 static struct ring rings[RINGS];
+static LARGE_TABLE int64_t last_uses_ns[RINGS][BLOCKS_MAX];
 /* The destination port to which RING_UDP_PURE has last given each source port. */
 static uint16_t pure_port[PLAIN_HOLDERS];
 static const struct held_ports *held;
@@ -67,7 +70,12 @@ static uint16_t flow_secret;
 
 static void ring_start(enum ring_name name, uint32_t block, uint32_t blocks)
 {
-	rings[name] = (struct ring){.block = block, .blocks = blocks};
+	int64_t *last_ns = last_uses_ns[name];
+
+	/* One that was never used is zero as it is, and its pages need not be there. */
+	if (rings[name].used_ns != 0)
+		memset(last_ns, 0, sizeof(last_uses_ns[name]));
+	rings[name] = (struct ring){.block = block, .blocks = blocks, .last_ns = last_ns};
 }
 
 void identity_start(const struct held_ports *ports, uint64_t secret)

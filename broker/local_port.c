@@ -13,6 +13,7 @@
 
 #include "broker/clock.h"
 #include "broker/descriptors.h"
+#include "broker/large_table.h"
 #include "broker/probe_table.h"
 #include "broker/receive.h"
 #include "common/message.h"
@@ -112,6 +113,15 @@ static struct probe *find_quoted(int socket, const struct sockaddr_in6 *name, co
 	return probe;
 }
 
+/* The address of this host that a datagram was sent to; NULL if the kernel has not told it. An IPv6
+ * socket tells an IPv4 address in IPv6 clothes. */
+static const uint8_t *local_address(const struct receive_control *control, uint8_t family)
+{
+	if (family == 6 || control->local4 != NULL)
+		return family == 6 ? control->local6 : control->local4;
+	return control->local6 != NULL ? control->local6 + 12 : NULL;
+}
+
 /* The probe that a datagram answers: it must have been sent to the address that the probe came
  * from. */
 static struct probe *find_answered(int socket, const struct sockaddr_in6 *name,
@@ -121,7 +131,7 @@ static struct probe *find_answered(int socket, const struct sockaddr_in6 *name,
 
 	if (!read_identity(socket, name, &sought))
 		return NULL;
-	const uint8_t *local = sought.family == 4 ? control->local4 : control->local6;
+	const uint8_t *local = local_address(control, sought.family);
 	if (local == NULL)
 		return NULL;
 	wire_copy_address(sought.source, local, wire_family(sought.family));
@@ -208,8 +218,8 @@ static void receive(int socket, bool from_error_queue)
 	static struct mmsghdr messages[BATCH];
 	static struct iovec pieces[BATCH];
 	static struct sockaddr_in6 names[BATCH];
-	static uint8_t data[BATCH][DATA_BYTES];
-	static _Alignas(struct cmsghdr) uint8_t controls[BATCH][CONTROL_BYTES];
+	static LARGE_TABLE uint8_t data[BATCH][DATA_BYTES];
+	static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[BATCH][CONTROL_BYTES];
 	int flags = MSG_DONTWAIT | (from_error_queue ? MSG_ERRQUEUE : 0);
 
 	for (int i = 0; i < BATCH; i++) {

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "broker/large_table.h"
 #include "common/record.h"
 
 enum {
@@ -16,9 +17,9 @@ enum {
 	NONE = 0,
 };
 
-static struct probe slots[RECORD_SLOTS];
-static uint32_t exact_head[BUCKETS];
-static struct {
+static LARGE_TABLE struct probe slots[RECORD_SLOTS];
+static LARGE_TABLE uint32_t exact_head[BUCKETS];
+static LARGE_TABLE struct {
 	uint32_t head;
 	uint32_t tail;
 } ports_list[BUCKETS];

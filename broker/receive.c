@@ -10,6 +10,7 @@
 #include "broker/answer.h"
 #include "broker/channel.h"
 #include "broker/clock.h"
+#include "broker/large_table.h"
 #include "broker/sockets.h"
 #include "common/message.h"
 #include "common/wire.h"
@@ -26,8 +27,8 @@ enum {
 	CONTROL_BYTES = 256,
 };
 
-static uint8_t packets[RECORD_BATCH][PACKET_BYTES + STAGGER_BYTES];
-static _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
+static LARGE_TABLE uint8_t packets[RECORD_BATCH][PACKET_BYTES + STAGGER_BYTES];
+static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
 static struct sockaddr_in6 names[RECORD_BATCH];
 
 void receive_control(struct msghdr *message, struct receive_control *control)
@@ -153,7 +154,7 @@ static void offer(struct msghdr *header, struct iovec *piece, size_t index, uint
 
 void receive_raw(int socket)
 {
-	static struct mmsghdr messages[RECORD_BATCH];
+	static LARGE_TABLE struct mmsghdr messages[RECORD_BATCH];
 	static struct iovec pieces[RECORD_BATCH];
 	static uint8_t offered_family;
 	uint8_t family = sockets_raw_family(socket);

@@ -17,6 +17,7 @@
 #include "broker/departure.h"
 #include "broker/identity.h"
 #include "broker/local_port.h"
+#include "broker/large_table.h"
 #include "broker/probe_table.h"
 #include "broker/receive.h"
 #include "broker/sockets.h"
@@ -112,7 +113,7 @@ static void check_requests(const struct record_probe *requests, size_t count)
  * did nothing but send for half a day. */
 static void check_probes(const struct record_probe *requests, size_t count)
 {
-	static uint64_t taken_in[RECORD_SLOTS];
+	static LARGE_TABLE uint64_t taken_in[RECORD_SLOTS];
 	static uint64_t batch_number;
 
 	check_requests(requests, count);

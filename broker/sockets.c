@@ -1,7 +1,8 @@
 /*
  * Opens every socket that the broker will ever have. Runs in the broker while it starts; the
- * packets that may already be arriving are hostile, so each socket lets nothing in before it is
- * told exactly what, and what slipped in before that is thrown away.
+ * packets that may already be arriving are hostile, so each raw socket gets its last filter as soon
+ * as it is there, and what slipped in before that is thrown away. The ports that these filters name
+ * are therefore held first.
  */
 #include "broker/sockets.h"
 
@@ -38,6 +39,9 @@ enum {
 	/* Ports in TCP use that the kernel may offer for UDP before giving up: on a host that has
 	 * every second port in use, one start in a million fails. */
 	HOLD_TRIES = 20,
+	/* A packet in a receive buffer counts with its sk_buff and the memory behind it, which is
+	 * 512 bytes and more; this leaves room for processors that put one in at the same time. */
+	LEAST_CHARGE = 128,
 };
 
 static const uint8_t protocols[RAW_PROTOCOLS] = {IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP,
@@ -69,14 +73,24 @@ static int set_option(int socket, int level, int option, int value)
 	return setsockopt(socket, level, option, &value, sizeof(value));
 }
 
-/* Throws away what arrived before the socket let nothing in. Bounded: nothing new can arrive. */
+/* Throws away what arrived before the socket's filter was there. Packets that pass the filter may
+ * come as fast as somebody likes, so "until nothing is left" would be no bound. But they queue up
+ * behind those: once as many are gone as the buffer could ever have held, all of those are. The
+ * kernel charges each packet to the buffer, and never less than LEAST_CHARGE. */
 static int drain(int socket)
 {
+	int buffer_bytes;
+	socklen_t bytes = sizeof(buffer_bytes);
 	char byte;
 
-	while (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0)
-		;
-	return errno == EAGAIN ? 0 : -1;
+	if (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) < 0)
+		return errno == EAGAIN ? 0 : -1;
+	if (getsockopt(socket, SOL_SOCKET, SO_RCVBUF, &buffer_bytes, &bytes) != 0)
+		return -1;
+	for (int left = buffer_bytes / LEAST_CHARGE; left > 0; left--)
+		if (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) < 0)
+			return errno == EAGAIN ? 0 : -1;
+	return 0;
 }
 
 /* A socket at the next descriptor number, which is checked. */
@@ -88,16 +102,6 @@ static int open_at(int domain, int type, int protocol, int expected)
 		errno = EBADF;
 		return -1;
 	}
-	return made;
-}
-
-/* Every socket that packets could reach is born like this: deaf. */
-static int open_deaf(int domain, int type, int protocol, int expected)
-{
-	int made = open_at(domain, type, protocol, expected);
-
-	if (made < 0 || socket_filter_reject_all(made) != 0 || drain(made) != 0)
-		return -1;
 	return made;
 }
 
@@ -120,7 +124,7 @@ static int set_fragmentation(int socket, const struct wire_family *wire, bool do
 	if (set_option(socket, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
 		       dont_fragment ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_DONT) != 0)
 		return -1;
-	return set_option(socket, IPPROTO_IPV6, IPV6_DONTFRAG, dont_fragment ? 1 : 0);
+	return dont_fragment ? set_option(socket, IPPROTO_IPV6, IPV6_DONTFRAG, 1) : 0;
 }
 
 static int set_default_ttl(int socket, const struct wire_family *wire)
@@ -184,45 +188,56 @@ static int set_receiving(int socket, const struct wire_family *wire)
 	return set_option(socket, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 }
 
-/* One raw socket up to the point where it only lacks the filter that lets answers in. */
+/* What a raw socket is to let in; NULL: nothing, since it only sends. */
+static int set_filter(int socket, const struct wire_family *wire, uint8_t protocol,
+		      const struct socket_filter_ports *ports)
+{
+	if (ports == NULL)
+		return socket_filter_reject_all(socket);
+	return socket_filter_exact(socket, wire->family, protocol, ports);
+}
+
+/* One raw socket. Once it is drained there is nothing in it, and nothing will be, that did not pass
+ * its filter, and the filter is final. */
 static const char *open_raw(const struct wire_family *wire, uint8_t protocol, bool dont_fragment,
-			    bool receives, int expected)
+			    const struct socket_filter_ports *ports, int expected)
 {
 	uint8_t ip_protocol = protocol == IPPROTO_ICMP ? wire->icmp_protocol : protocol;
-	int made = open_deaf(wire->domain, SOCK_RAW, ip_protocol, expected);
+	int made = open_at(wire->domain, SOCK_RAW, ip_protocol, expected);
 
 	if (made < 0)
 		return "open a raw socket";
+	if (set_filter(made, wire, protocol, ports) != 0)
+		return "attach a raw socket's filter";
+	if (socket_filter_lock(made) != 0)
+		return "lock a raw socket's filter";
+	(void)turn_away(made, wire);
+	if (drain(made) != 0)
+		return "empty a raw socket";
 	if (set_fragmentation(made, wire, dont_fragment) != 0)
 		return "set how a raw socket fragments";
 	if (set_default_ttl(made, wire) != 0)
 		return "set the TTL of a raw socket";
-	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, receives) != 0)
+	if (protocol == IPPROTO_ICMP && set_icmp_types(made, wire, ports != NULL) != 0)
 		return "set the ICMP types of a raw socket";
 	if (departure_prepare(made) != 0)
 		return "have what a raw socket sends stamped";
-	/* The kernel grants what it allows; a smaller buffer is no failure. */
-	(void)set_option(made, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES);
-	(void)turn_away(made, wire);
-	if (!receives)
+	/* The kernel grants what it allows; a smaller buffer is no failure. Probes that must not be
+	 * fragmented ask for an MTU, hop by hop: no flood that would need one. */
+	if (!dont_fragment)
+		(void)set_option(made, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES);
+	if (ports == NULL)
 		return NULL;
+	/* Not before the socket is drained, since that takes as long as the buffer is large. */
 	(void)set_option(made, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
 	if (set_receiving(made, wire) != 0)
 		return "set what a raw socket reports";
 	return NULL;
 }
 
-static bool family_exists(const struct wire_family *wire)
-{
-	int try = socket(wire->domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (try >= 0)
-		close(try);
-	return try >= 0 || errno != EAFNOSUPPORT;
-}
-
 /* Of each protocol the socket that may fragment receives, for both. */
-static const char *open_raw_family(uint8_t family, bool exists, uint32_t *features)
+static const char *open_raw_family(uint8_t family, bool exists,
+				   const struct socket_filter_ports *ports, uint32_t *features)
 {
 	const struct wire_family *wire = wire_family(family);
 
@@ -231,7 +246,7 @@ static const char *open_raw_family(uint8_t family, bool exists, uint32_t *featur
 			int expected = sockets_raw(family, protocols[i], dont_fragment != 0);
 			const char *failed =
 				exists ? open_raw(wire, protocols[i], dont_fragment != 0,
-						  dont_fragment == 0, expected)
+						  dont_fragment == 0 ? ports : NULL, expected)
 				       : occupy(expected);
 			if (failed != NULL)
 				return failed;
@@ -242,16 +257,16 @@ static const char *open_raw_family(uint8_t family, bool exists, uint32_t *featur
 	return NULL;
 }
 
-static const char *open_all_raw(uint32_t *features)
+/* A kernel that has sockets of IPv6 has those of IPv4. */
+static const char *open_all_raw(bool has_ipv6, struct broker_sockets *sockets)
 {
-	bool has_ipv4 = family_exists(wire_family(4));
-	const char *failed = open_raw_family(4, has_ipv4, features);
+	const struct socket_filter_ports ports = {.port = sockets->held.port, .count = HELD_PORTS};
+	const char *failed = open_raw(wire_family(4), IPPROTO_ICMP, false, NULL, DESC_ECHO);
 
 	if (failed == NULL)
-		failed = open_raw_family(6, family_exists(wire_family(6)), features);
+		failed = open_raw_family(4, true, &ports, &sockets->features);
 	if (failed == NULL)
-		failed = has_ipv4 ? open_raw(wire_family(4), IPPROTO_ICMP, false, false, DESC_ECHO)
-				  : occupy(DESC_ECHO);
+		failed = open_raw_family(6, has_ipv6, &ports, &sockets->features);
 	return failed;
 }
 
@@ -275,41 +290,6 @@ bool sockets_echo_from(uint32_t address_be)
 	bool is_bound = bind(DESC_ECHO, (struct sockaddr *)&address, sizeof(address)) == 0;
 	bound_be = is_bound ? address_be : 0;
 	return is_bound;
-}
-
-/* A socket that is to hold a port takes it in both families at once, where there are two. */
-static int holder_domain(uint32_t features)
-{
-	return features >> FEATURE_IPV6_SHIFT & FEATURE_ICMP ? AF_INET6 : AF_INET;
-}
-
-/* The sockets for source ports of the user's choice stay unbound until one is chosen. An ordinary
- * UDP socket gets, through its error queue, just the errors that belong to its own port, so that no
- * raw socket has to be open to ports that were not known at start. */
-static const char *open_local(int expected, uint32_t features)
-{
-	int domain = holder_domain(features);
-	int made = open_at(domain, SOCK_DGRAM, IPPROTO_UDP, expected);
-
-	if (made < 0)
-		return "open a socket for local ports";
-	(void)set_option(made, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
-	if (set_option(made, IPPROTO_IP, IP_RECVERR, 1) != 0 ||
-	    set_option(made, IPPROTO_IP, IP_RECVTTL, 1) != 0 ||
-	    set_option(made, IPPROTO_IP, IP_PKTINFO, 1) != 0 ||
-	    set_option(made, SOL_SOCKET, SO_TIMESTAMPNS, 1) != 0)
-		return "set what a socket for local ports reports";
-	/* Since Linux 5.9; without it such answers lack their extensions, which is all. */
-	(void)set_option(made, IPPROTO_IP, IP_RECVERR_RFC4884, 1);
-	if (domain == AF_INET)
-		return NULL;
-	if (set_option(made, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0 ||
-	    set_option(made, IPPROTO_IPV6, IPV6_RECVERR, 1) != 0 ||
-	    set_option(made, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1) != 0 ||
-	    set_option(made, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) != 0)
-		return "set what a socket for local ports reports";
-	(void)set_option(made, IPPROTO_IPV6, IPV6_RECVERR_RFC4884, 1);
-	return NULL;
 }
 
 /* How ports are held here. */
@@ -349,20 +329,28 @@ static uint16_t last_local_port(void)
 	return last <= UINT16_MAX ? (uint16_t)last : 0;
 }
 
-static const char *find_out_how_to_hold(uint32_t features, struct holding *holding)
+/* A socket that is to hold a port takes it in both families at once, where there are two. */
+static const char *find_out_how_to_hold(struct holding *holding)
 {
 	socklen_t bytes = sizeof(int);
 	int is_v6only = 0;
+	int try = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	holding->domain = holder_domain(features);
-	/* One socket, of any kind, that was not told yet speaks for all. */
-	if (holding->domain == AF_INET6 &&
-	    getsockopt(sockets_raw(6, IPPROTO_ICMP, false), IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only,
-		       &bytes) != 0)
-		return "hold a port in both families";
+	/* Any other failure is told of the socket that is to stay. */
+	holding->domain = try >= 0 || errno != EAFNOSUPPORT ? AF_INET6 : AF_INET;
+	if (try >= 0) {
+		if (getsockopt(try, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, &bytes) != 0)
+			return "hold a port in both families";
+		close(try);
+	}
 	holding->is_v6only = is_v6only != 0;
 	holding->last = last_local_port();
 	return NULL;
+}
+
+static int in_both_families(int socket, const struct holding *holding)
+{
+	return holding->is_v6only ? set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) : 0;
 }
 
 static const char *bind_port(int socket, const struct holding *holding, uint16_t *port)
@@ -373,7 +361,7 @@ static const char *bind_port(int socket, const struct holding *holding, uint16_t
 	struct sockaddr *any = both ? (struct sockaddr *)&any6 : (struct sockaddr *)&any4;
 	socklen_t bytes = both ? sizeof(any6) : sizeof(any4);
 
-	if (holding->is_v6only && set_option(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0)
+	if (in_both_families(socket, holding) != 0)
 		return "hold a port in both families";
 	if (bind(socket, any, bytes) != 0)
 		return "hold a port";
@@ -427,45 +415,57 @@ static const char *hold_some_port(int expected, const struct holding *holding, u
 	return failed;
 }
 
-static const char *hold_ports(struct broker_sockets *sockets)
+static const char *hold_ports(const struct holding *holding, struct held_ports *held)
 {
-	struct holding holding;
 	const char *failed = NULL;
 	uint16_t previous = 0;
 
-	for (int i = 0; i < LOCAL_PORTS && failed == NULL; i++)
-		failed = open_local(DESC_LOCAL_FIRST + i, sockets->features);
-	if (failed == NULL)
-		failed = find_out_how_to_hold(sockets->features, &holding);
 	for (int i = 0; i < HELD_PORTS && failed == NULL; i++) {
-		failed = hold_some_port(DESC_HELD_FIRST + 2 * i, &holding, previous,
-					&sockets->held.port[i]);
-		previous = sockets->held.port[i];
+		failed = hold_some_port(DESC_HELD_FIRST + 2 * i, holding, previous, &held->port[i]);
+		previous = held->port[i];
 	}
 	return failed;
 }
 
-/* The last step: receiving sockets hear answers, and no filter changes any more. */
-static const char *let_answers_in(const struct broker_sockets *sockets)
+/* The sockets for source ports of the user's choice stay unbound until one is chosen. An ordinary
+ * UDP socket gets, through its error queue, just the errors that belong to its own port, so that no
+ * raw socket has to be open to ports that were not known at start. */
+static const char *open_local(int expected, const struct holding *holding)
 {
-	const struct socket_filter_ports ports = {.port = sockets->held.port, .count = HELD_PORTS};
+	int made = open_at(holding->domain, SOCK_DGRAM, IPPROTO_UDP, expected);
 
-	if (sockets->features & FEATURE_ICMP && socket_filter_lock(DESC_ECHO) != 0)
-		return "lock a raw socket's filter";
-	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd++) {
-		uint8_t family = sockets_raw_family(fd);
-		uint8_t protocol = sockets_raw_protocol(fd);
-		bool exists = (sockets->features >> (family == 6 ? FEATURE_IPV6_SHIFT : 0) &
-			       FEATURE_ICMP) != 0;
-		bool receives = (fd - DESC_RAW_FIRST) % 2 == 0;
-		if (!exists)
-			continue;
-		if (receives && socket_filter_exact(fd, family, protocol, &ports) != 0)
-			return "attach a raw socket's filter";
-		if (socket_filter_lock(fd) != 0)
-			return "lock a raw socket's filter";
+	if (made < 0)
+		return "open a socket for local ports";
+	(void)set_option(made, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
+	if (set_option(made, IPPROTO_IP, IP_RECVERR, 1) != 0 ||
+	    set_option(made, IPPROTO_IP, IP_RECVTTL, 1) != 0 ||
+	    set_option(made, SOL_SOCKET, SO_TIMESTAMPNS, 1) != 0)
+		return "set what a socket for local ports reports";
+	/* Since Linux 5.9; without it such answers lack their extensions, which is all. */
+	(void)set_option(made, IPPROTO_IP, IP_RECVERR_RFC4884, 1);
+	if (holding->domain == AF_INET) {
+		if (set_option(made, IPPROTO_IP, IP_PKTINFO, 1) != 0)
+			return "set what a socket for local ports reports";
+		return NULL;
 	}
+	if (in_both_families(made, holding) != 0)
+		return "hold a port in both families";
+	/* IPV6_RECVPKTINFO reports the address of an IPv4 packet, too. */
+	if (set_option(made, IPPROTO_IPV6, IPV6_RECVERR, 1) != 0 ||
+	    set_option(made, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1) != 0 ||
+	    set_option(made, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) != 0)
+		return "set what a socket for local ports reports";
+	(void)set_option(made, IPPROTO_IPV6, IPV6_RECVERR_RFC4884, 1);
 	return NULL;
+}
+
+static const char *open_all_local(const struct holding *holding)
+{
+	const char *failed = NULL;
+
+	for (int i = 0; i < LOCAL_PORTS && failed == NULL; i++)
+		failed = open_local(DESC_LOCAL_FIRST + i, holding);
+	return failed;
 }
 
 /* Whether the kernel takes a routing mark with a packet: older ones want CAP_NET_ADMIN for it. A
@@ -499,13 +499,16 @@ static bool can_mark(void)
 
 bool sockets_open(struct broker_sockets *sockets, struct step_failure *failure)
 {
-	memset(sockets, 0, sizeof(*sockets));
-	const char *failed = open_all_raw(&sockets->features);
+	struct holding holding;
 
+	memset(sockets, 0, sizeof(*sockets));
+	const char *failed = find_out_how_to_hold(&holding);
 	if (failed == NULL)
-		failed = hold_ports(sockets);
+		failed = hold_ports(&holding, &sockets->held);
 	if (failed == NULL)
-		failed = let_answers_in(sockets);
+		failed = open_all_raw(holding.domain == AF_INET6, sockets);
+	if (failed == NULL)
+		failed = open_all_local(&holding);
 	if (failed != NULL)
 		return step_failed(failure, failed, "see postern-broker(8), Diagnostics");
 	sockets->features |= FEATURE_DEVICE | FEATURE_LOCAL_PORT;

@@ -17,6 +17,7 @@
 #include "broker/departure.h"
 #include "broker/descriptors.h"
 #include "broker/local_port.h"
+#include "broker/large_table.h"
 #include "broker/probe_table.h"
 #include "broker/sockets.h"
 #include "common/message.h"
@@ -59,9 +60,9 @@ struct outgoing {
 	size_t control_end;   /* where the last one ends */
 };
 
-static struct outgoing outgoing[RECORD_BATCH];
+static LARGE_TABLE struct outgoing outgoing[RECORD_BATCH];
 /* Packets stand one behind the other, so that a batch of small ones stays small in the cache. */
-static uint8_t arena[RECORD_BATCH * (BUILD_HEADER_BYTES + BUILD_PAYLOAD_BYTES)];
+static LARGE_TABLE uint8_t arena[RECORD_BATCH * (BUILD_HEADER_BYTES + BUILD_PAYLOAD_BYTES)];
 static size_t arena_bytes;
 
 static void refuse(const struct record_probe *request, int error)
@@ -278,7 +279,7 @@ static unsigned int call_length(struct outgoing *const *batch, unsigned int coun
 /* Sends `count` prepared probes on their common socket. */
 static void send_batch(int socket, struct outgoing *const *batch, unsigned int count)
 {
-	static struct mmsghdr messages[RECORD_BATCH];
+	static LARGE_TABLE struct mmsghdr messages[RECORD_BATCH];
 	struct departure departures[RECORD_BATCH];
 	unsigned int done = 0;
 

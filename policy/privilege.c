@@ -140,9 +140,10 @@ static void read_text(const char *path, char *text, size_t size)
  * this user namespace has one. */
 static uint32_t choose_id(uint32_t real, const char *map_path)
 {
-	/* The kernel allows 340 ranges; those that matter come first in every map in use, and a map
-	 * cut short can only lead to an id that is mapped, or to ID_NOBODY. */
-	char map[4096];
+	/* The kernel allows 340 ranges, and here is room for 31; those that matter come first in
+	 * every map in use, and a map cut short can only lead to an id that is mapped, or to
+	 * ID_NOBODY. */
+	char map[1024];
 	uint32_t id;
 
 	if (real != 0)
@@ -161,6 +162,18 @@ static bool groups_are_the_callers(void)
 	return strncmp(state, "deny", 4) == 0;
 }
 
+/* The kernel's own calls: those of the C library would first see to other threads, of which there
+ * are none. */
+static bool become_user(uid_t uid)
+{
+	return syscall(SYS_setresuid, uid, uid, uid) == 0;
+}
+
+static bool become_group(gid_t gid)
+{
+	return syscall(SYS_setresgid, gid, gid, gid) == 0;
+}
+
 static bool change_identity(uid_t uid, gid_t gid, struct step_failure *failure)
 {
 	static const char remedy[] = "start it as an ordinary user, or as root with CAP_SETUID and "
@@ -170,37 +183,37 @@ static bool change_identity(uid_t uid, gid_t gid, struct step_failure *failure)
 	 * when root is the caller, what the group database gave to it. */
 	if (getgroups(0, NULL) != 0 && setgroups(0, NULL) != 0 && !groups_are_the_callers())
 		return step_failed(failure, "drop the supplementary groups", remedy);
-	if (setresgid(gid, gid, gid) != 0)
+	if (!become_group(gid))
 		return step_failed(failure, "change to an unprivileged group", remedy);
-	if (setresuid(uid, uid, uid) != 0)
+	if (!become_user(uid))
 		return step_failed(failure, "change to an unprivileged user", remedy);
 	return true;
 }
 
 /* After a change from user 0, PR_SET_KEEPCAPS left the permitted set as it was and the effective
  * set empty. CAP_SETUID and CAP_SETGID have served now. */
-static bool forget_setid_capabilities(struct step_failure *failure)
+static bool forget_setid_capabilities(uint32_t permitted, struct step_failure *failure)
 {
-	if (!change_sets(NET_RAW | permitted_of(SETPCAP), 0))
+	if (!change_sets(NET_RAW | (permitted & SETPCAP), 0))
 		return step_failed(failure, "give up CAP_SETUID and CAP_SETGID", NULL);
 	return true;
 }
 
-static bool identity_is(uid_t uid, gid_t gid)
+static bool identity_is(const struct identity *identity, uid_t uid, gid_t gid)
 {
-	struct identity now;
-
-	return read_identity(&now) && now.real_uid == uid && now.effective_uid == uid &&
-	       now.saved_uid == uid && now.real_gid == gid && now.effective_gid == gid &&
-	       now.saved_gid == gid;
+	return identity->real_uid == uid && identity->effective_uid == uid &&
+	       identity->saved_uid == uid && identity->real_gid == gid &&
+	       identity->effective_gid == gid && identity->saved_gid == gid;
 }
 
 static bool verify_identity(uid_t uid, gid_t gid, struct step_failure *failure)
 {
+	struct identity now;
+
 	errno = EPERM;
-	if (!identity_is(uid, gid))
+	if (!read_identity(&now) || !identity_is(&now, uid, gid))
 		return step_failed(failure, "find the identity changed", NULL);
-	if ((uid != 0 && setresuid(0, 0, 0) == 0) || (gid != 0 && setresgid(0, 0, 0) == 0)) {
+	if ((uid != 0 && become_user(0)) || (gid != 0 && become_group(0))) {
 		errno = EPERM;
 		return step_failed(failure, "be unable to become root again", NULL);
 	}
@@ -209,9 +222,9 @@ static bool verify_identity(uid_t uid, gid_t gid, struct step_failure *failure)
 
 /* Makes the capabilities effective that a change of identity needs, as far as they are permitted.
  */
-static bool raise_setid_capabilities(struct step_failure *failure)
+static bool raise_setid_capabilities(uint32_t permitted, struct step_failure *failure)
 {
-	uint32_t held = NET_RAW | permitted_of(FOR_GIVING_UP);
+	uint32_t held = NET_RAW | permitted;
 
 	if (!change_sets(held, held))
 		return step_failed(failure, "raise CAP_SETUID and CAP_SETGID", NULL);
@@ -220,9 +233,9 @@ static bool raise_setid_capabilities(struct step_failure *failure)
 
 /* A group 0 that is the invoking user's own, and that no capability lets us leave, stays: it was
  * not given by the broker's file. (Containers run arbitrary users in group 0.) */
-static bool keeps_own_group_0(const struct identity *identity)
+static bool keeps_own_group_0(const struct identity *identity, uint32_t permitted)
 {
-	return permitted_of(1 << CAP_SETGID) == 0 && identity->real_gid == 0 &&
+	return (permitted & 1 << CAP_SETGID) == 0 && identity->real_gid == 0 &&
 	       identity->effective_gid == 0 && identity->saved_gid == 0;
 }
 
@@ -232,11 +245,14 @@ bool privilege_give_up_identity(struct step_failure *failure)
 
 	if (!read_identity(&now))
 		return step_failed(failure, "read the identity", NULL);
+	uint32_t permitted = permitted_of(FOR_GIVING_UP);
 	uid_t uid = choose_id(now.real_uid, "/proc/self/uid_map");
-	gid_t gid = keeps_own_group_0(&now) ? 0 : choose_id(now.real_gid, "/proc/self/gid_map");
+	gid_t gid = keeps_own_group_0(&now, permitted)
+			    ? 0
+			    : choose_id(now.real_gid, "/proc/self/gid_map");
 
-	if (!identity_is(uid, gid) || permitted_of(1 << CAP_SETGID) != 0) {
-		if (!raise_setid_capabilities(failure))
+	if (!identity_is(&now, uid, gid) || (permitted & 1 << CAP_SETGID) != 0) {
+		if (!raise_setid_capabilities(permitted, failure))
 			return false;
 		if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
 			return step_failed(failure, "keep capabilities across the change of user",
@@ -246,7 +262,7 @@ bool privilege_give_up_identity(struct step_failure *failure)
 		if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
 			return step_failed(failure, "stop keeping capabilities", NULL);
 	}
-	return forget_setid_capabilities(failure) && verify_identity(uid, gid, failure);
+	return forget_setid_capabilities(permitted, failure) && verify_identity(uid, gid, failure);
 }
 
 /* No capability is ever gained again by being or becoming user 0, and none through the ambient set.
@@ -308,13 +324,12 @@ static bool clear_ambient_set(struct step_failure *failure)
 	return errno == EINVAL || step_failed(failure, "clear the ambient set", NULL);
 }
 
+/* The kernel keeps the ambient set within the permitted and the inheritable one (capabilities(7)).
+ * These have been read back: nothing is in both, and CAP_NET_RAW alone in either. */
 static bool ambient_set_is_empty(void)
 {
 	errno = EPERM;
-	for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
-		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0)
-			return false;
-	return true;
+	return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_RAW, 0, 0) <= 0;
 }
 
 bool privilege_reduce_capabilities(bool keep_net_raw, struct step_failure *failure)

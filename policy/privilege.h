@@ -20,10 +20,11 @@
 
 #include "policy/step.h"
 
-/* Makes the process independent of what it inherited: signal dispositions and mask, timers, umask,
- * environment, working directory, descriptors (0 must be open, 1 becomes /dev/null, 2 too if it was
- * closed, all others are closed), not dumpable, no core file. The soft limit of descriptors is
- * raised to `descriptors`, or the step fails where the hard limit is below. */
+/* Makes the process independent of what it inherited: signals (SIGTERM ends it, all others that can
+ * be are blocked), timers, umask, environment, working directory, descriptors (0 must be open, 1
+ * becomes /dev/null, 2 too if it was closed, all others are closed), not dumpable, no core file.
+ * The soft limit of descriptors is raised to `descriptors`, or the step fails where the hard limit
+ * is below. */
 bool privilege_sanitise(unsigned descriptors, struct step_failure *failure);
 
 /* Makes CAP_NET_RAW effective and forgets all capabilities that no later step needs. Without it in

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -26,35 +27,22 @@ enum {
 
 /* The broker lives as long as its channel. What a terminal sends to its whole foreground group is
  * meant for the front end, which still wants its answers while it ends; and a write to a closed
- * stderr or channel, or to one that is a file at its limit of size, is to fail, not to kill. */
-static bool is_ignored(int signal)
-{
-	return signal == SIGPIPE || signal == SIGXFSZ || signal == SIGINT || signal == SIGQUIT ||
-	       signal == SIGHUP;
-}
-
-static bool reset_signals(struct step_failure *failure)
+ * stderr or channel, or to one that is a file at its limit of size, is to fail, not to kill. So
+ * nothing is let through but SIGTERM, for whoever wants to end it, and what cannot be held off:
+ * SIGKILL, SIGSTOP, and what the kernel raises for a fault of the process itself. Then it does not
+ * matter which other signals wait already, or what was to be done on them. */
+static bool hold_off_signals(struct step_failure *failure)
 {
 	const struct sigaction ignore = {.sa_handler = SIG_IGN};
 	const struct sigaction standard = {.sa_handler = SIG_DFL};
-	sigset_t pending, none;
+	/* All that the kernel has: the C library's sets leave out those that it keeps to itself. */
+	const uint64_t blocked = ~(UINT64_C(1) << (SIGTERM - 1));
 
-	if (sigpending(&pending) != 0)
-		return step_failed(failure, "ask for pending signals", NULL);
-	for (int signal = 1; signal < NSIG; signal++) {
-		/* The C library keeps the real-time signals below SIGRTMIN for itself. */
-		if (signal == SIGKILL || signal == SIGSTOP || (signal >= 32 && signal < SIGRTMIN))
-			continue;
-		/* That also discards a blocked one that is pending. */
-		if ((is_ignored(signal) || sigismember(&pending, signal)) &&
-		    sigaction(signal, &ignore, NULL) != 0)
-			return step_failed(failure, "ignore a signal", NULL);
-		if (!is_ignored(signal) && sigaction(signal, &standard, NULL) != 0)
-			return step_failed(failure, "reset a signal", NULL);
-	}
-	sigemptyset(&none);
-	if (sigprocmask(SIG_SETMASK, &none, NULL) != 0)
-		return step_failed(failure, "unblock signals", NULL);
+	/* Ignoring it discards one that waits: it was sent to what the caller was before. */
+	if (sigaction(SIGTERM, &ignore, NULL) != 0 || sigaction(SIGTERM, &standard, NULL) != 0)
+		return step_failed(failure, "reset SIGTERM", NULL);
+	if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, sizeof(blocked)) != 0)
+		return step_failed(failure, "block signals", NULL);
 	return true;
 }
 
@@ -145,7 +133,7 @@ bool privilege_sanitise(unsigned descriptors, struct step_failure *failure)
 	/* Descriptors first: until they are in order, what is opened could become the channel, and
 	 * a message could go to a descriptor that is not meant for people. */
 	if (!arrange_descriptors(failure) || !make_undumpable(failure) || !disarm_timers(failure) ||
-	    !reset_signals(failure) || !allow_descriptors(descriptors, failure))
+	    !hold_off_signals(failure) || !allow_descriptors(descriptors, failure))
 		return false;
 	umask(077);
 	if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0)

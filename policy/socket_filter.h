@@ -19,7 +19,7 @@ struct socket_filter_ports {
 /* Lets nothing in. Returns 0, or −1 with errno. */
 int socket_filter_reject_all(int socket);
 
-/* Replaces reject-all by the exact program for a raw socket of `family` (4 or 6) and `protocol`
+/* Lets in answers alone: the exact program for a raw socket of `family` (4 or 6) and `protocol`
  * (IPPROTO_ICMP for ICMP of either family, _UDP, _TCP, _SCTP). Returns 0, or −1 with errno. */
 int socket_filter_exact(int socket, uint8_t family, uint8_t protocol,
 			const struct socket_filter_ports *ports);

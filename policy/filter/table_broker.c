@@ -14,8 +14,11 @@
 #include "broker/descriptors.h"
 #include "policy/filter/table.h"
 
-#define RAW(n)   BETWEEN(n, DESC_RAW_FIRST, DESC_RAW_LAST)
-#define LOCAL(n) BETWEEN(n, DESC_LOCAL_FIRST, DESC_LOCAL_LAST)
+/* They stand in a row: fewer comparisons do for all than for each kind. */
+_Static_assert(DESC_ECHO + 1 == DESC_RAW_FIRST && DESC_RAW_LAST + 1 == DESC_LOCAL_FIRST,
+	       "no other descriptor is between them");
+#define SENDING(n)   BETWEEN(n, DESC_ECHO, DESC_LOCAL_LAST)
+#define RECEIVING(n) BETWEEN(n, DESC_RAW_FIRST, DESC_LOCAL_LAST)
 
 /* Nothing but ppoll ever waits: a peer that does not read or a full socket buffer cannot stop the
  * broker. MSG_NOSIGNAL, because the front end may be gone. */
@@ -26,18 +29,17 @@ enum {
 };
 
 static const struct entry entries[] = {
-	ALLOW(sendmmsg, "probes leave", RAW(0), IS(3, SEND)),
-	ALLOW(sendmmsg, "echo requests from the address that the socket is bound to",
-	      IS(0, DESC_ECHO), IS(3, SEND)),
+	ALLOW(sendmmsg, "probes leave", SENDING(0), IS(3, SEND)),
 	ALLOW(bind,
-	      "to hear while answers are awaited, and to be the source of echo requests, which "
-	      "the kernel allows of this host's addresses only",
-	      BETWEEN(0, DESC_RAW_FIRST, DESC_ECHO)),
-	ALLOW(recvmmsg, "answers arrive", RAW(0), IS(3, RECEIVE), IS_NULL(4)),
+	      "to hear while answers are awaited; to be the source of echo requests, which the "
+	      "kernel allows of this host's addresses only; and for a port of the user's choice: "
+	      "UDP only, once a socket, and none below 1024 without CAP_NET_BIND_SERVICE",
+	      SENDING(0)),
+	ALLOW(recvmmsg, "answers arrive", RECEIVING(0), IS(3, RECEIVE), IS_NULL(4)),
 	ALLOW(recvmmsg,
-	      "when probes left: without IP_RECVERR a raw socket's error queue has nothing but "
-	      "that",
-	      BETWEEN(0, DESC_RAW_FIRST, DESC_ECHO), IS(3, RECEIVE_ERROR), IS_NULL(4)),
+	      "when probes left, and ICMP errors about probes from a port of the user's choice: "
+	      "without IP_RECVERR a raw socket's error queue has nothing but times",
+	      SENDING(0), IS(3, RECEIVE_ERROR), IS_NULL(4)),
 	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, RECEIVE)),
 	ALLOW(sendto,
 	      "events leave. Never by sendmsg: it can carry descriptors, and an accomplice at the "
@@ -47,13 +49,6 @@ static const struct entry entries[] = {
 	ALLOW(sched_yield, "short waits: look again, but let others run first"),
 	ALLOW(clock_gettime, "send times, where the kernel maps no vdso",
 	      BETWEEN(0, CLOCK_REALTIME, CLOCK_MONOTONIC)),
-	ALLOW(sendmmsg, "probes from a port of the user's choice", LOCAL(0), IS(3, SEND)),
-	ALLOW(recvmmsg, "their answers", LOCAL(0), IS(3, RECEIVE), IS_NULL(4)),
-	ALLOW(recvmmsg, "their ICMP errors", LOCAL(0), IS(3, RECEIVE_ERROR), IS_NULL(4)),
-	ALLOW(bind,
-	      "a port of the user's choice: UDP only, once a socket, and none below 1024 "
-	      "without CAP_NET_BIND_SERVICE",
-	      LOCAL(0)),
 	ALLOW(capset,
 	      "CAP_NET_RAW to the effective set and back, around probes with a routing mark: "
 	      "the permitted set holds nothing else, so nothing else can be had"),

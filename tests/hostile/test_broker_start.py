@@ -21,6 +21,17 @@ import lab  # noqa: E402
 import tap  # noqa: E402
 
 
+# Datagrams to nobody, and the errors that answer them, in both families.
+FLOOD = '''
+import socket
+four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+while True:
+    four.sendto(b'', ('127.0.0.1', 9))
+    six.sendto(b'', ('::1', 9))
+'''
+
+
 class Start(unittest.TestCase):
     def setUp(self):
         self.wire = brokers.Wire()
@@ -243,15 +254,17 @@ class Inherited(Start):
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-        broker = Broker(preexec_fn=arrange, restore_signals=False)
-        self.assertIsNotNone(broker.hello())
-        status = brokers.status_of(broker.process.pid)
-        self.assertEqual(int(status['SigBlk'], 16), 0)
-        self.assertEqual(int(status['SigCgt'], 16) & 0x7fffffff, 0)
-        ignored = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ]
-        self.assertEqual(int(status['SigIgn'], 16) & 0x7fffffff,
-                         sum(1 << (number - 1) for number in ignored))
-        self.assertEqual(broker.stop(), (0, ''))
+        for arranged in arrange, None:
+            broker = Broker(preexec_fn=arranged, restore_signals=False)
+            self.assertIsNotNone(broker.hello())
+            status = brokers.status_of(broker.process.pid)
+            passing = [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM]
+            self.assertEqual(int(status['SigBlk'], 16),
+                             (1 << 64) - 1 - sum(1 << (number - 1) for number in passing))
+            self.assertEqual(int(status['SigCgt'], 16), 0)
+            self.assertEqual(int(status['SigIgn'], 16) >> signal.SIGTERM - 1 & 1, 0)
+            broker.process.send_signal(signal.SIGTERM)
+            self.assertEqual(broker.wait(), (-signal.SIGTERM, ''))
 
     def test_secure_bits_that_are_locked(self):
         """Others than the broker's own cannot be cleared, and need not be."""
@@ -357,14 +370,34 @@ class Inherited(Start):
             time.sleep(0.05)
         self.serves_still(broker)
 
-    def test_signals_from_the_terminal(self):
-        """Meant for the front end, which ends the broker by ending."""
+    def test_signals_that_do_not_matter(self):
+        """What a terminal sends is meant for the front end, which ends the broker by ending."""
         broker = Broker()
         self.assertIsNotNone(broker.hello())
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE):
-            broker.process.send_signal(number)
+        for number in set(range(1, 65)) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM}:
+            os.kill(broker.process.pid, number)
         time.sleep(0.1)
+        self.assertNotEqual(brokers.status_of(broker.process.pid)['State'][0], 'T')
         self.serves_still(broker)
+
+
+class Flooded(unittest.TestCase):
+    def test_packets_that_come_before_the_filters(self):
+        """None is left for the broker to read, of all that its raw sockets are there for."""
+        flood = subprocess.Popen([sys.executable, '-c', FLOOD])
+        self.addCleanup(flood.wait)
+        self.addCleanup(flood.kill)
+        time.sleep(0.2)
+        for _ in range(20):
+            broker = Broker()
+            self.assertIsNotNone(broker.hello())
+            for family in '', '6':
+                with open('/proc/net/raw' + family, encoding='ascii') as file:
+                    lines = [line.split() for line in file][1:]
+                self.assertEqual(len(lines), 8 if family else 9)
+                for line in lines:
+                    self.assertEqual(line[4], '00000000:00000000', line)
+            self.assertEqual(broker.stop(), (0, ''))
 
 
 if __name__ == '__main__':

@@ -5,12 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -86,24 +89,18 @@ Test(sanitise, keeps_stderr)
 	cr_expect_eq(sandbox_run(stderr_is_left_alone, NULL).status, GOOD);
 }
 
-static bool signals_are_reset(void)
+/* Nothing gets through but SIGTERM, and what the kernel lets nobody block. */
+static bool signals_are_held_off(void)
 {
-	sigset_t blocked;
+	const uint64_t expected = ~(UINT64_C(1) << (SIGTERM - 1) | UINT64_C(1) << (SIGKILL - 1) |
+				    UINT64_C(1) << (SIGSTOP - 1));
+	uint64_t blocked = 0;
 	struct sigaction action;
 
-	if (sigprocmask(SIG_BLOCK, NULL, &blocked) != 0)
-		return false;
-	for (int signal = 1; signal < NSIG; signal++) {
-		if (sigismember(&blocked, signal) == 1)
-			return false;
-		if (signal == SIGKILL || signal == SIGSTOP || sigaction(signal, NULL, &action) != 0)
-			continue;
-		bool ignored = signal == SIGPIPE || signal == SIGINT || signal == SIGQUIT ||
-			       signal == SIGHUP || signal == SIGXFSZ;
-		if (action.sa_handler != (ignored ? SIG_IGN : SIG_DFL))
-			return false;
-	}
-	return true;
+	/* The C library does not show the signals that it keeps to itself. */
+	return syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &blocked, sizeof(blocked)) == 0 &&
+	       blocked == expected && sigaction(SIGTERM, NULL, &action) == 0 &&
+	       action.sa_handler == SIG_DFL;
 }
 
 static int with_signals(void *context)
@@ -129,12 +126,87 @@ static int with_signals(void *context)
 	if (getitimer(ITIMER_REAL, &left) != 0 || left.it_value.tv_usec != 0 ||
 	    getitimer(ITIMER_PROF, &left) != 0 || left.it_value.tv_usec != 0)
 		return 4;
-	return signals_are_reset() ? GOOD : 5;
+	if (!signals_are_held_off())
+		return 5;
+	for (int signal = 1; signal <= SIGRTMAX; signal++)
+		if (signal != SIGTERM && signal != SIGKILL && signal != SIGSTOP)
+			syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
+	return GOOD;
 }
 
 Test(sanitise, signals_and_timers)
 {
 	struct sandbox_end end = sandbox_run(with_signals, NULL);
+	cr_expect(end.signal == 0 && end.status == GOOD, "signal %d, status %d", end.signal,
+		  end.status);
+}
+
+/* What ends the process all the same. */
+static int with_an_end(void *context)
+{
+	struct step_failure failure;
+
+	signal(SIGTERM, SIG_IGN);
+	if (!privilege_sanitise(DESCRIPTORS, &failure))
+		return 1;
+	switch (*(const int *)context) {
+	case SIGTERM:
+		kill(getpid(), SIGTERM);
+		break;
+	case SIGSEGV:
+		/* A page that nobody may touch. */
+		*(volatile char *)mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) = 0;
+		break;
+	case SIGILL:
+	case SIGTRAP:
+		__builtin_trap();
+	case SIGSYS:
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && seccomp_enter_broker(&failure))
+			getppid();
+		break;
+	}
+	return 2;
+}
+
+Test(sanitise, faults_and_sigterm_end_the_process)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	int trap = SIGILL;
+#else
+	int trap = SIGTRAP;
+#endif
+	const int ends[] = {SIGTERM, SIGSEGV, SIGSYS, trap};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		struct sandbox_end end = sandbox_run(with_an_end, (void *)&ends[i]);
+		cr_expect_eq(end.signal, ends[i], "%d: signal %d, status %d", ends[i], end.signal,
+			     end.status);
+	}
+}
+
+/* What is no use to write to says so, instead of killing the writer. */
+static int with_nobody_to_read(void *context)
+{
+	(void)context;
+	struct step_failure failure;
+	struct rlimit none = {0, 0};
+	char path[] = "/tmp/postern-test-XXXXXX";
+	int pipe_ends[2];
+	int file = mkstemp(path);
+
+	if (file < 0 || unlink(path) != 0 || dup2(file, 2) != 2 || pipe(pipe_ends) != 0 ||
+	    dup2(pipe_ends[1], 0) != 0 || setrlimit(RLIMIT_FSIZE, &none) != 0)
+		return 1;
+	if (!privilege_sanitise(DESCRIPTORS, &failure)) /* closes the reader */
+		return 2;
+	if (write(0, "x", 1) >= 0 || errno != EPIPE)
+		return 3;
+	return write(2, "x", 1) < 0 && errno == EFBIG ? GOOD : 4;
+}
+
+Test(sanitise, writes_fail_and_do_not_kill)
+{
+	struct sandbox_end end = sandbox_run(with_nobody_to_read, NULL);
 	cr_expect(end.signal == 0 && end.status == GOOD, "signal %d, status %d", end.signal,
 		  end.status);
 }
