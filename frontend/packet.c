@@ -18,6 +18,7 @@
 #include "frontend/packet_session.h"
 #include "frontend/personality.h"
 #include "policy/confine.h"
+#include "policy/relro.h"
 
 enum {
 	NS_PER_S = 1000000000,
@@ -356,16 +357,18 @@ int packet_main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 
+	/* What takes longest comes first: the broker starts while the rest is made ready. After the
+	 * confinement it would be disarmed. */
 	struct packet packet = {.input_ready = false};
 	const struct transport_sink sink = {&packet, tell_hello, tell_event, tell_down};
+	packet.transport = transport_open(options.broker_path, &sink);
+
+	if (!relro_protect())
+		return complain("cannot make its constants read-only");
 	/* A client that goes away is noticed by write(2). */
 	signal(SIGPIPE, SIG_IGN);
 	/* The default of 50 us would be added to every deadline. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
-
-	/* The broker starts while the rest is made ready. It must not come after the confinement,
-	 * which would disarm it. */
-	packet.transport = transport_open(options.broker_path, &sink);
 	packet.lines = calloc(1, sizeof(*packet.lines));
 	struct route_table *routes = route_open();
 	if (!packet.lines || !session_open(&packet.session, options.compat, routes))
