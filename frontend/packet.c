@@ -29,6 +29,8 @@ enum {
 	LINES_A_TURN = 512,
 	LINES_A_LOOK = 32,
 	LINES_NS = 500000,
+	/* Looked at while the broker starts, in which time some 20 routes can be asked for. */
+	LINES_AHEAD = 8,
 	EVENTS_A_TURN = 1024,
 	MANY_OPEN = 16,
 	/* A broker says hello within a millisecond or two; one that has not by now never will. */
@@ -124,6 +126,21 @@ static void read_input(struct packet *packet)
 	packet->input_ready = false;
 }
 
+/* Until the broker has said hello no line can be answered, and no timeout should begin. But the
+ * routes that the first lines want can be asked for, which takes longest of all that they need. */
+static void look_ahead(struct packet *packet)
+{
+	size_t ahead = 0;
+	struct text line;
+
+	if (!packet->input_ready || packet->lines_left)
+		return;
+	read_input(packet);
+	packet->lines_left = true;
+	for (int i = 0; i < LINES_AHEAD && line_ahead(packet->lines, &ahead, &line); i++)
+		session_foresee(&packet->session, line);
+}
+
 static void take_lines(struct packet *packet)
 {
 	struct session *session = &packet->session;
@@ -198,8 +215,8 @@ static int wait_shortly(struct packet *packet, struct pollfd *polled, nfds_t cou
 /* Waits for whatever can happen next. Returns false if the client is gone. */
 static bool wait_for_work(struct packet *packet)
 {
-	bool hungry =
-		!packet->input_ended && !packet->lines_left && session_accepts(&packet->session);
+	bool hungry = !packet->input_ended && !packet->lines_left &&
+		      (session_accepts(&packet->session) || !packet->session.ready);
 	struct pollfd polled[] = {
 		{.fd = hungry ? STDIN_FILENO : -1, .events = POLLIN},
 		{.fd = STDOUT_FILENO, .events = packet->output_blocked ? POLLOUT : 0},
@@ -236,7 +253,10 @@ static void serve(struct packet *packet)
 	do {
 		packet->session.now_ns = monotonic_ns();
 		hear_transport(packet);
-		take_lines(packet);
+		if (packet->session.ready)
+			take_lines(packet);
+		else
+			look_ahead(packet);
 		transport_flush(packet->transport);
 		if (!write_output(packet))
 			return;
