@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/await.h"
+#include "frontend/memory.h"
 #include "frontend/packet_session.h"
 #include "frontend/personality.h"
 #include "policy/confine.h"
@@ -389,7 +390,7 @@ int packet_main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	/* The default of 50 us would be added to every deadline. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
-	packet.lines = calloc(1, sizeof(*packet.lines));
+	packet.lines = memory_open(sizeof(*packet.lines));
 	struct route_table *routes = route_open();
 	if (!packet.lines || !session_open(&packet.session, options.compat, routes))
 		return complain("no memory for the tables of probes");
@@ -398,10 +399,6 @@ int packet_main(int argc, char **argv)
 		return complain("cannot confine itself (seccomp filters are needed)");
 
 	serve(&packet);
-	transport_close(packet.transport);
-	session_close(&packet.session);
-	if (routes)
-		route_close(routes);
-	free(packet.lines);
+	transport_leave(packet.transport);
 	return EXIT_SUCCESS;
 }

@@ -9,17 +9,17 @@
 #include <linux/if_link.h>
 #include <linux/ipv6.h>
 #include <net/if.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "frontend/memory.h"
 #include "frontend/netlink.h"
 #include "frontend/route.h"
 
 enum {
-	/* 16384 destinations in 1.5 MB that are touched only as they are used; a scan of more
+	/* 16384 destinations in 2 MB that are touched only as they are used; a scan of more
 	 * pays a system call for each probe, as it would without a cache. */
 	CACHE_SETS = 4096,
 	CACHE_WAYS = 4,
@@ -57,6 +57,11 @@ struct cached_route {
 	int64_t until_ns;
 };
 
+/* None lies on two pages. */
+struct cache_set {
+	_Alignas(512) struct cached_route ways[CACHE_WAYS];
+};
+
 struct cached_interface {
 	uint32_t generation;
 	uint32_t index;
@@ -74,7 +79,7 @@ struct route_table {
 	uint32_t next_interface;
 	struct cached_interface interfaces[INTERFACES];
 	_Alignas(struct nlmsghdr) uint8_t answer[NETLINK_ANSWER_BYTES];
-	struct cached_route routes[CACHE_SETS][CACHE_WAYS];
+	struct cache_set sets[CACHE_SETS];
 };
 
 /* What a route message says, as far as it matters here. */
@@ -97,7 +102,7 @@ static const uint8_t no_address[16];
 
 struct route_table *route_open(void)
 {
-	struct route_table *table = calloc(1, sizeof *table);
+	struct route_table *table = memory_open(sizeof *table);
 	int saved;
 
 	if (table == NULL)
@@ -121,7 +126,7 @@ void route_close(struct route_table *table)
 		close(table->request_fd);
 	if (table->monitor_fd >= 0)
 		close(table->monitor_fd);
-	free(table);
+	memory_close(table, sizeof *table);
 }
 
 int route_monitor_fd(const struct route_table *table)
@@ -482,7 +487,7 @@ static size_t cache_set(const struct route_key *key)
 static struct cached_route *find_cached(struct route_table *table, const struct route_key *key,
 					int64_t now_ns, bool *hit)
 {
-	struct cached_route *set = table->routes[cache_set(key)];
+	struct cached_route *set = table->sets[cache_set(key)].ways;
 	struct cached_route *oldest = &set[0];
 
 	for (size_t i = 0; i < CACHE_WAYS; i++) {
