@@ -151,16 +151,6 @@ static void parcel_add(struct parcel *parcel, void *bytes, size_t length, uint32
 	parcel->slots[i] = slots;
 }
 
-static int send_once(int fd, struct parcel *parcel)
-{
-	const struct iovec *only = &parcel->pieces[0];
-
-	if (parcel->count > 1)
-		return message_send_many(fd, parcel->messages, parcel->count,
-					 MSG_DONTWAIT | MSG_NOSIGNAL);
-	return send(fd, only->iov_base, only->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -1 : 1;
-}
-
 /* Returns how many slots of the chain have been served. An error other than a full channel means
  * that the broker is gone: what it said before is still to be read, so the reading side finds out.
  */
@@ -170,7 +160,8 @@ static uint32_t parcel_send(struct transport *transport, struct parcel *parcel)
 	int sent;
 
 	do {
-		sent = send_once(transport->broker.channel_fd, parcel);
+		sent = message_send_many(transport->broker.channel_fd, parcel->messages,
+					 parcel->count, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (sent < 0 && errno == EINTR);
 	if (sent < 0 || (uint32_t)sent < parcel->count)
 		transport->blocked = true;
@@ -357,14 +348,15 @@ void transport_dispatch(struct transport *transport, size_t most_events)
 
 	while (transport->state < LINK_FAILED && told < most_events) {
 		bool had_reset = transport->peer_reset;
+		/* The hello comes alone: nothing has been sent that could be answered. */
+		bool greeting = transport->state == LINK_GREETING;
 		size_t most = (most_events - told + RECORD_BATCH - 1) / RECORD_BATCH;
-		if (most > MESSAGES)
-			most = MESSAGES;
-		/* The hello says that events may come: read it alone. */
-		if (transport->state == LINK_GREETING)
+		if (greeting)
 			most = 1;
+		else if (most > MESSAGES)
+			most = MESSAGES;
 		size_t count = receive(transport, most, &told);
-		if (count < most && transport->peer_reset == had_reset)
+		if ((count < most || greeting) && transport->peer_reset == had_reset)
 			break;
 	}
 	if (transport->state == LINK_FAILED) {

@@ -223,6 +223,10 @@ static bool wait_for_work(struct packet *packet)
 		{.fd = STDOUT_FILENO, .events = packet->output_blocked ? POLLOUT : 0},
 		{.fd = transport_fd(packet->transport),
 		 .events = transport_poll_events(packet->transport)},
+		/* Looked at after stdin: a change that was made before a request was written shows
+		 * before the request is read. */
+		{.fd = packet->session.routes ? route_watch(packet->session.routes) : -1,
+		 .events = POLLIN},
 	};
 	int64_t until_ns = wait_until_ns(packet);
 	struct timespec wait = {0, 0};
@@ -237,6 +241,8 @@ static bool wait_for_work(struct packet *packet)
 	packet->transport_ready = polled[2].revents != 0;
 	if (polled[1].revents & POLLOUT)
 		packet->output_blocked = false;
+	if (polled[3].revents != 0)
+		route_check_changes(packet->session.routes);
 	return (polled[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
 }
 

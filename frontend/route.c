@@ -76,6 +76,8 @@ struct route_table {
 	int monitor_fd;
 	uint32_t generation; /* grows whenever the kernel reports a change */
 	int64_t checked_ns;  /* coarse clock, when reports were last read */
+	bool watched;        /* the caller polls for reports ... */
+	bool remembers;      /* ... which may concern what is kept */
 	uint32_t next_interface;
 	struct cached_interface interfaces[INTERFACES];
 	_Alignas(struct nlmsghdr) uint8_t answer[NETLINK_ANSWER_BYTES];
@@ -148,8 +150,26 @@ void route_check_changes(struct route_table *table)
 			break;
 		changed = true;
 	}
-	if (changed && ++table->generation == 0)
+	if (!changed)
+		return;
+	table->remembers = false;
+	if (++table->generation == 0)
 		table->generation = 1;
+}
+
+int route_watch(struct route_table *table)
+{
+	table->watched = true;
+	return table->remembers ? table->monitor_fd : -1;
+}
+
+/* Before the kernel is asked for something that is to be kept. What it reported while nothing was
+ * kept was not polled for, and is of no interest. */
+static void begin_to_remember(struct route_table *table)
+{
+	if (!table->remembers)
+		route_check_changes(table);
+	table->remembers = true;
 }
 
 /* A few nanoseconds: the coarse clock is read without a system call and without the hardware. */
@@ -165,7 +185,7 @@ static int64_t notice_changes(struct route_table *table)
 {
 	int64_t now_ns = coarse_clock_ns();
 
-	if (now_ns != table->checked_ns) {
+	if (!table->watched && now_ns != table->checked_ns) {
 		table->checked_ns = now_ns;
 		route_check_changes(table);
 	}
@@ -232,6 +252,7 @@ static int ask_interface(struct route_table *table, uint32_t ifindex, const char
 	struct ifinfomsg *head = netlink_begin(&question, RTM_GETLINK, sizeof *head);
 	int error;
 
+	begin_to_remember(table);
 	head->ifi_index = (int)ifindex;
 	netlink_put32(&question, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	if (name != NULL)
@@ -521,6 +542,7 @@ int route_lookup(struct route_table *table, const struct route_query *query,
 	make_key(query, &key);
 	entry = find_cached(table, &key, now_ns, &hit);
 	if (!hit) {
+		begin_to_remember(table);
 		entry->key = key;
 		memset(&entry->answer, 0, sizeof entry->answer);
 		entry->error = ask_kernel(table, &key, &entry->answer);

@@ -303,6 +303,32 @@ class Running(WithNet):
             self.assertEqual((status['NoNewPrivs'], status['Seccomp']), ('1', '2'))
 
 
+    def test_a_change_of_routes_is_heard_before_the_next_request(self):
+        """However soon after it the request comes."""
+        def change(what):
+            self.run_it(['ip', 'addr', what, '203.0.113.9/32', 'dev', 'lo'])
+        request = 'send-probe ip-4 203.0.113.9'
+        with self.client() as client:
+            for _ in range(20):
+                self.assertEqual(client.one(request).word, 'no-route')
+                change('add')
+                self.assertEqual(client.one(request).word, 'reply')
+                change('del')
+
+    def test_changes_of_routes_do_not_wake_the_idle(self):
+        with self.client() as client:
+            client.one(ECHO)
+            time.sleep(0.1)
+
+            def wakeups():
+                return int(processes.status(client.process.pid)['voluntary_ctxt_switches'])
+            before = wakeups()
+            for _ in range(5):
+                self.run_it(['ip', 'addr', 'add', '203.0.113.9/32', 'dev', 'lo'])
+                self.run_it(['ip', 'addr', 'del', '203.0.113.9/32', 'dev', 'lo'])
+            self.assertLessEqual(wakeups(), before + 1)
+
+
 class Doctor(WithNet):
     def test_all_is_well(self):
         done = self.run_it([POSTERN, 'doctor'])
