@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/message.h"
+#include "frontend/memory.h"
 
 enum {
 	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_event_ext),
@@ -30,22 +31,32 @@ enum link_state {
 	LINK_DOWN,   /* it was told */
 };
 
-/* A first-in first-out queue of at most one entry for each slot. */
-struct queue {
-	uint32_t head, count;
-	uint32_t entries[RECORD_SLOTS];
+enum chain_kind {
+	PROBES,
+	CANCELLATIONS,
+	CHAINS,
+};
+
+/* Slots that have something to say, the first one first. */
+struct chain {
+	uint32_t count, first, last;
 };
 
 /* What each slot has to say. A slot that is cancelled before its probe left has nothing more to
- * say; one that is cancelled after and used again has to say both, the cancellation first. So each
- * queue has a slot once at most, and no client can make them grow. */
+ * say; one that is cancelled after and used again has to say both, the cancellation first. So it is
+ * in each chain once at most, and no client can make them grow. */
+struct outgoing {
+	struct record_probe probe;
+	uint32_t next[CHAINS];     /* the slot behind this one */
+	uint32_t cancelled_cookie; /* a former one of this slot */
+	bool queued;               /* in PROBES */
+	bool wanted;               /* and the probe is to be sent */
+	bool cancelled;            /* in CANCELLATIONS */
+};
+
 struct outbox {
-	struct queue probes;          /* slots whose probe is to be sent, if it still is wanted */
-	struct queue cancellations;   /* cookies */
-	bool queued[RECORD_SLOTS];    /* the slot is in `probes` */
-	bool wanted[RECORD_SLOTS];    /* and its record is to be sent */
-	bool cancelled[RECORD_SLOTS]; /* a cookie of the slot is in `cancellations` */
-	struct record_probe records[RECORD_SLOTS];
+	struct chain chains[CHAINS];
+	struct outgoing slots[RECORD_SLOTS];
 };
 
 struct transport {
@@ -58,58 +69,64 @@ struct transport {
 	bool blocked;     /* the channel took no more */
 	bool send_failed; /* it never will */
 	bool peer_reset;  /* told once; what the broker said before may still be read */
-	struct outbox out;
 	_Alignas(16) uint8_t in[MESSAGES][MESSAGE_BYTES];
+	struct outbox out;
 };
 
-/* --- queues ------------------------------------------------------------------------------------
+/* --- what is to be sent ------------------------------------------------------------------------
  */
 
-static void queue_push(struct queue *queue, uint32_t entry)
+static void chain_add(struct outbox *out, enum chain_kind kind, uint32_t slot)
 {
-	queue->entries[(queue->head + queue->count++) % RECORD_SLOTS] = entry;
+	struct chain *chain = &out->chains[kind];
+
+	if (chain->count++ == 0)
+		chain->first = slot;
+	else
+		out->slots[chain->last].next[kind] = slot;
+	chain->last = slot;
 }
 
-static uint32_t queue_at(const struct queue *queue, uint32_t place)
+static struct outgoing *chain_take(struct outbox *out, enum chain_kind kind)
 {
-	return queue->entries[(queue->head + place) % RECORD_SLOTS];
-}
+	struct chain *chain = &out->chains[kind];
+	struct outgoing *first = &out->slots[chain->first];
 
-static void queue_drop(struct queue *queue, uint32_t count)
-{
-	queue->head = (queue->head + count) % RECORD_SLOTS;
-	queue->count -= count;
+	chain->first = first->next[kind];
+	chain->count--;
+	return first;
 }
 
 void transport_probe(struct transport *transport, const struct record_probe *probe)
 {
-	struct outbox *out = &transport->out;
 	uint32_t slot = probe->cookie % RECORD_SLOTS;
+	struct outgoing *outgoing = &transport->out.slots[slot];
 
 	if (transport->state >= LINK_FAILED)
 		return;
-	out->records[slot] = *probe;
-	out->wanted[slot] = true;
-	if (!out->queued[slot])
-		queue_push(&out->probes, slot);
-	out->queued[slot] = true;
+	outgoing->probe = *probe;
+	outgoing->wanted = true;
+	if (!outgoing->queued)
+		chain_add(&transport->out, PROBES, slot);
+	outgoing->queued = true;
 }
 
 void transport_cancel(struct transport *transport, uint32_t cookie)
 {
-	struct outbox *out = &transport->out;
 	uint32_t slot = cookie % RECORD_SLOTS;
+	struct outgoing *outgoing = &transport->out.slots[slot];
 
 	if (transport->state >= LINK_FAILED)
 		return;
-	if (out->wanted[slot] && out->records[slot].cookie == cookie) {
-		out->wanted[slot] = false;
+	if (outgoing->wanted && outgoing->probe.cookie == cookie) {
+		outgoing->wanted = false;
 		return;
 	}
-	if (out->cancelled[slot])
+	if (outgoing->cancelled)
 		return;
-	out->cancelled[slot] = true;
-	queue_push(&out->cancellations, cookie);
+	outgoing->cancelled = true;
+	outgoing->cancelled_cookie = cookie;
+	chain_add(&transport->out, CANCELLATIONS, slot);
 }
 
 /* --- sending -----------------------------------------------------------------------------------
@@ -119,11 +136,11 @@ void transport_cancel(struct transport *transport, uint32_t cookie)
 struct parcel {
 	struct mmsghdr messages[MESSAGES];
 	struct iovec pieces[MESSAGES];
-	uint32_t entries[MESSAGES]; /* queue entries that each message uses up */
+	uint32_t slots[MESSAGES]; /* of the chain that each message uses up */
 	uint32_t count;
 };
 
-static void parcel_add(struct parcel *parcel, void *bytes, size_t length, uint32_t entries)
+static void parcel_add(struct parcel *parcel, void *bytes, size_t length, uint32_t slots)
 {
 	uint32_t i = parcel->count++;
 
@@ -131,13 +148,15 @@ static void parcel_add(struct parcel *parcel, void *bytes, size_t length, uint32
 	parcel->messages[i] = (struct mmsghdr){
 		.msg_hdr = {.msg_iov = &parcel->pieces[i], .msg_iovlen = 1},
 	};
-	parcel->entries[i] = entries;
+	parcel->slots[i] = slots;
 }
 
-/* Returns the number of messages sent. An error other than a full channel means that the broker is
- * gone: what it said before is still to be read, so the reading side finds out. */
+/* Returns how many slots of the chain have been served. An error other than a full channel means
+ * that the broker is gone: what it said before is still to be read, so the reading side finds out.
+ */
 static uint32_t parcel_send(struct transport *transport, struct parcel *parcel)
 {
+	uint32_t slots = 0;
 	int sent;
 
 	do {
@@ -148,64 +167,66 @@ static uint32_t parcel_send(struct transport *transport, struct parcel *parcel)
 		transport->blocked = true;
 	if (sent < 0 && errno != EAGAIN && errno != ENOBUFS)
 		transport->send_failed = true;
-	return sent < 0 ? 0 : (uint32_t)sent;
+	for (int i = 0; i < sent; i++)
+		slots += parcel->slots[i];
+	return slots;
 }
 
 static void send_cancellations(struct transport *transport)
 {
-	struct queue *queue = &transport->out.cancellations;
 	static struct record_cancel records[MESSAGES]
 					   [RECORD_BATCH]; /* too large for small stacks */
+	struct outbox *out = &transport->out;
+	uint32_t left = out->chains[CANCELLATIONS].count;
+	uint32_t slot = out->chains[CANCELLATIONS].first;
 	struct parcel parcel = {.count = 0};
-	uint32_t place = 0;
 
-	while (place < queue->count && parcel.count < MESSAGES) {
+	while (left > 0 && parcel.count < MESSAGES) {
 		struct record_cancel *message = records[parcel.count];
 		uint32_t used = 0;
-		for (; used < transport->batch && place < queue->count; used++, place++)
-			message[used] = (struct record_cancel){.kind = RECORD_CANCEL,
-							       .cookie = queue_at(queue, place)};
+		for (; used < transport->batch && left > 0; used++, left--) {
+			message[used] = (struct record_cancel){
+				.kind = RECORD_CANCEL, .cookie = out->slots[slot].cancelled_cookie};
+			slot = out->slots[slot].next[CANCELLATIONS];
+		}
 		parcel_add(&parcel, message, used * sizeof(*message), used);
 	}
-	uint32_t sent = parcel_send(transport, &parcel);
-	for (uint32_t i = 0; i < sent; i++) {
-		for (uint32_t entry = 0; entry < parcel.entries[i]; entry++)
-			transport->out.cancelled[queue_at(queue, entry) % RECORD_SLOTS] = false;
-		queue_drop(queue, parcel.entries[i]);
-	}
+	for (uint32_t done = parcel_send(transport, &parcel); done > 0; done--)
+		chain_take(out, CANCELLATIONS)->cancelled = false;
 }
 
 static void send_probes(struct transport *transport)
 {
-	struct outbox *out = &transport->out;
 	static struct record_probe records[MESSAGES][RECORD_BATCH]; /* too large for small stacks */
+	struct outbox *out = &transport->out;
+	uint32_t count = out->chains[PROBES].count, place = 0, done = 0;
+	uint32_t slot = out->chains[PROBES].first;
 	struct parcel parcel = {.count = 0};
-	uint32_t place = 0;
 
-	while (place < out->probes.count && parcel.count < MESSAGES) {
-		struct record_probe *message = records[parcel.count];
+	while (place < count && parcel.count < MESSAGES) {
+		/* One alone leaves from where it is. */
+		struct record_probe *message =
+			count > 1 ? records[parcel.count] : &out->slots[slot].probe;
 		uint32_t from = place, used = 0;
-		for (; used < transport->batch && place < out->probes.count; place++) {
-			uint32_t slot = queue_at(&out->probes, place);
-			if (out->wanted[slot])
-				message[used++] = out->records[slot];
+		for (; used < transport->batch && place < count; place++) {
+			if (out->slots[slot].wanted)
+				message[used++] = out->slots[slot].probe;
+			slot = out->slots[slot].next[PROBES];
 		}
 		if (used == 0)
 			break;
 		parcel_add(&parcel, message, used * sizeof(*message), place - from);
 	}
-	uint32_t sent = parcel.count > 0 ? parcel_send(transport, &parcel) : 0;
-	uint32_t done = 0;
-	for (uint32_t i = 0; i < sent; i++)
-		done += parcel.entries[i];
-	if (sent == parcel.count)
-		done = place; /* what was cancelled behind the last message, too */
-	for (uint32_t entry = 0; entry < done; entry++) {
-		uint32_t slot = queue_at(&out->probes, entry);
-		out->queued[slot] = false;
-		out->wanted[slot] = false;
+	if (parcel.count > 0)
+		done = parcel_send(transport, &parcel);
+	/* What was cancelled behind the last message goes with it. */
+	if (!transport->blocked)
+		done = place;
+	for (; done > 0; done--) {
+		struct outgoing *outgoing = chain_take(out, PROBES);
+		outgoing->queued = false;
+		outgoing->wanted = false;
 	}
-	queue_drop(&out->probes, done);
 }
 
 void transport_flush(struct transport *transport)
@@ -213,9 +234,9 @@ void transport_flush(struct transport *transport)
 	if (transport->state != LINK_UP)
 		return;
 	transport->blocked = false;
-	while (transport->out.cancellations.count > 0 && !transport->blocked)
+	while (transport->out.chains[CANCELLATIONS].count > 0 && !transport->blocked)
 		send_cancellations(transport);
-	while (transport->out.probes.count > 0 && !transport->blocked)
+	while (transport->out.chains[PROBES].count > 0 && !transport->blocked)
 		send_probes(transport);
 }
 
@@ -327,14 +348,15 @@ void transport_dispatch(struct transport *transport, size_t most_events)
 
 	while (transport->state < LINK_FAILED && told < most_events) {
 		bool had_reset = transport->peer_reset;
+		/* The hello comes alone: nothing has been sent that could be answered. */
+		bool greeting = transport->state == LINK_GREETING;
 		size_t most = (most_events - told + RECORD_BATCH - 1) / RECORD_BATCH;
-		if (most > MESSAGES)
-			most = MESSAGES;
-		/* The hello says that events may come: read it alone. */
-		if (transport->state == LINK_GREETING)
+		if (greeting)
 			most = 1;
+		else if (most > MESSAGES)
+			most = MESSAGES;
 		size_t count = receive(transport, most, &told);
-		if (count < most && transport->peer_reset == had_reset)
+		if ((count < most || greeting) && transport->peer_reset == had_reset)
 			break;
 	}
 	if (transport->state == LINK_FAILED) {
@@ -350,10 +372,11 @@ void transport_dispatch(struct transport *transport, size_t most_events)
 struct transport *broker_link_open(const struct broker_process *broker,
 				   const struct transport_sink *sink)
 {
-	struct transport *transport = calloc(1, sizeof(*transport));
+	struct transport *transport = memory_open(sizeof(*transport));
 
 	if (!transport)
 		return NULL;
+	memory_warm(&transport->out);
 	transport->sink = *sink;
 	transport->broker = *broker;
 	transport->state = LINK_GREETING;
@@ -382,10 +405,15 @@ struct transport *transport_open(const char *broker_path, const struct transport
 	return transport;
 }
 
-void transport_close(struct transport *transport)
+void transport_leave(struct transport *transport)
 {
 	broker_bury(&transport->broker);
-	free(transport);
+}
+
+void transport_close(struct transport *transport)
+{
+	transport_leave(transport);
+	memory_close(transport, sizeof(*transport));
 }
 
 int transport_fd(const struct transport *transport)

@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -46,27 +46,37 @@ void broker_find(const char *wanted, char *path, size_t size)
 	snprintf(path, size, "%s", POSTERN_BROKER_PATH);
 }
 
-/* Gives the child its three descriptors and nothing else; it puts its signals in order itself. */
+/* The child of vfork(2), from there to execve(2): its three descriptors and nothing else; its
+ * signals it puts in order itself. It runs in the memory of its parent, which stands still
+ * meanwhile: it may call nothing but the system, and write nothing but *error, why it failed.
+ * Should a signal reach it, the parent has no handlers that could run here. */
+static _Noreturn void become(const char *path, int channel_fd, int words_fd, volatile int *error)
+{
+	char name[] = "postern-broker";
+	char *const argv[] = {name, NULL};
+	char *const envp[] = {NULL};
+	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (null_fd >= 0 && dup2(channel_fd, STDIN_FILENO) >= 0 &&
+	    dup2(null_fd, STDOUT_FILENO) >= 0 && dup2(words_fd, STDERR_FILENO) >= 0)
+		execve(path, argv, envp);
+	*error = errno;
+	_exit(EXIT_FAILURE);
+}
+
+/* posix_spawn(3) does as much, but takes memory, and waits on a pipe before this process can go on
+ * (musl), or sets every signal back before the other can (glibc). Returns 0 or an errno. */
 static int spawn(const char *path, int channel_fd, int words_fd, pid_t *pid)
 {
-	char name[sizeof(program)];
-	char *argv[] = {name, NULL};
-	char *envp[] = {NULL};
-	posix_spawn_file_actions_t files;
+	volatile int error = 0;
 
-	memcpy(name, program, sizeof(program));
-	int error = posix_spawn_file_actions_init(&files);
-	if (error)
-		return error;
-	error = posix_spawn_file_actions_adddup2(&files, channel_fd, STDIN_FILENO);
-	if (!error)
-		error = posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null",
-							 O_WRONLY, 0);
-	if (!error)
-		error = posix_spawn_file_actions_adddup2(&files, words_fd, STDERR_FILENO);
-	if (!error)
-		error = posix_spawn(pid, path, &files, NULL, argv, envp);
-	posix_spawn_file_actions_destroy(&files);
+	*pid = vfork();
+	if (*pid < 0)
+		return errno;
+	if (*pid == 0)
+		become(path, channel_fd, words_fd, &error);
+	if (error != 0)
+		(void)waitpid(*pid, NULL, 0);
 	return error;
 }
 
@@ -91,10 +101,11 @@ int broker_start(const char *path, struct broker_process *broker)
 		close(channel[1]);
 		return error;
 	}
-	widen(channel[0]);
-	widen(channel[1]);
 
 	int error = spawn(path, channel[1], words[1], &broker->pid);
+	/* The broker's end as well, which it may not widen itself; it has nothing to say yet. */
+	widen(channel[0]);
+	widen(channel[1]);
 	close(channel[1]);
 	close(words[1]);
 	broker->channel_fd = channel[0];

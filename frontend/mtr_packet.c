@@ -3,12 +3,10 @@
  * the packet personality alone and no dynamic loader, and starts in a fifth of the time. Runs as
  * the user; trusts its caller no further than any program does.
  */
-#include <stdio.h>
-#include <stdlib.h>
+#include <stddef.h>
 
 #include "frontend/personality.h"
 #include "frontend/standard_fds.h"
-#include "policy/relro.h"
 
 int main(int argc, char **argv)
 {
@@ -16,10 +14,6 @@ int main(int argc, char **argv)
 	static char *nameless[] = {name, NULL};
 
 	standard_fds();
-	if (!relro_protect()) {
-		perror("mtr-packet: cannot make its constants read-only");
-		return EXIT_FAILURE;
-	}
 	/* Whoever runs a program may leave out even its name. */
 	return argc < 1 ? packet_main(1, nameless) : packet_main(argc, argv);
 }

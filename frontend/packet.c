@@ -15,9 +15,11 @@
 #include <unistd.h>
 
 #include "common/await.h"
+#include "frontend/memory.h"
 #include "frontend/packet_session.h"
 #include "frontend/personality.h"
 #include "policy/confine.h"
+#include "policy/relro.h"
 
 enum {
 	NS_PER_S = 1000000000,
@@ -28,6 +30,8 @@ enum {
 	LINES_A_TURN = 512,
 	LINES_A_LOOK = 32,
 	LINES_NS = 500000,
+	/* Looked at while the broker starts, in which time some 20 routes can be asked for. */
+	LINES_AHEAD = 8,
 	EVENTS_A_TURN = 1024,
 	MANY_OPEN = 16,
 	/* A broker says hello within a millisecond or two; one that has not by now never will. */
@@ -123,6 +127,21 @@ static void read_input(struct packet *packet)
 	packet->input_ready = false;
 }
 
+/* Until the broker has said hello no line can be answered, and no timeout should begin. But the
+ * routes that the first lines want can be asked for, which takes longest of all that they need. */
+static void look_ahead(struct packet *packet)
+{
+	size_t ahead = 0;
+	struct text line;
+
+	if (!packet->input_ready || packet->lines_left)
+		return;
+	read_input(packet);
+	packet->lines_left = true;
+	for (int i = 0; i < LINES_AHEAD && line_ahead(packet->lines, &ahead, &line); i++)
+		session_foresee(&packet->session, line);
+}
+
 static void take_lines(struct packet *packet)
 {
 	struct session *session = &packet->session;
@@ -197,13 +216,17 @@ static int wait_shortly(struct packet *packet, struct pollfd *polled, nfds_t cou
 /* Waits for whatever can happen next. Returns false if the client is gone. */
 static bool wait_for_work(struct packet *packet)
 {
-	bool hungry =
-		!packet->input_ended && !packet->lines_left && session_accepts(&packet->session);
+	bool hungry = !packet->input_ended && !packet->lines_left &&
+		      (session_accepts(&packet->session) || !packet->session.ready);
 	struct pollfd polled[] = {
 		{.fd = hungry ? STDIN_FILENO : -1, .events = POLLIN},
 		{.fd = STDOUT_FILENO, .events = packet->output_blocked ? POLLOUT : 0},
 		{.fd = transport_fd(packet->transport),
 		 .events = transport_poll_events(packet->transport)},
+		/* Looked at after stdin: a change that was made before a request was written shows
+		 * before the request is read. */
+		{.fd = packet->session.routes ? route_watch(packet->session.routes) : -1,
+		 .events = POLLIN},
 	};
 	int64_t until_ns = wait_until_ns(packet);
 	struct timespec wait = {0, 0};
@@ -218,6 +241,8 @@ static bool wait_for_work(struct packet *packet)
 	packet->transport_ready = polled[2].revents != 0;
 	if (polled[1].revents & POLLOUT)
 		packet->output_blocked = false;
+	if (polled[3].revents != 0)
+		route_check_changes(packet->session.routes);
 	return (polled[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
 }
 
@@ -235,7 +260,10 @@ static void serve(struct packet *packet)
 	do {
 		packet->session.now_ns = monotonic_ns();
 		hear_transport(packet);
-		take_lines(packet);
+		if (packet->session.ready)
+			take_lines(packet);
+		else
+			look_ahead(packet);
 		transport_flush(packet->transport);
 		if (!write_output(packet))
 			return;
@@ -356,17 +384,19 @@ int packet_main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 
+	/* What takes longest comes first: the broker starts while the rest is made ready. After the
+	 * confinement it would be disarmed. */
 	struct packet packet = {.input_ready = false};
 	const struct transport_sink sink = {&packet, tell_hello, tell_event, tell_down};
+	packet.transport = transport_open(options.broker_path, &sink);
+
+	if (!relro_protect())
+		return complain("cannot make its constants read-only");
 	/* A client that goes away is noticed by write(2). */
 	signal(SIGPIPE, SIG_IGN);
 	/* The default of 50 us would be added to every deadline. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
-
-	/* The broker starts while the rest is made ready. It must not come after the confinement,
-	 * which would disarm it. */
-	packet.transport = transport_open(options.broker_path, &sink);
-	packet.lines = calloc(1, sizeof(*packet.lines));
+	packet.lines = memory_open(sizeof(*packet.lines));
 	struct route_table *routes = route_open();
 	if (!packet.lines || !session_open(&packet.session, options.compat, routes))
 		return complain("no memory for the tables of probes");
@@ -375,10 +405,6 @@ int packet_main(int argc, char **argv)
 		return complain("cannot confine itself (seccomp filters are needed)");
 
 	serve(&packet);
-	transport_close(packet.transport);
-	session_close(&packet.session);
-	if (routes)
-		route_close(routes);
-	free(packet.lines);
+	transport_leave(packet.transport);
 	return EXIT_SUCCESS;
 }

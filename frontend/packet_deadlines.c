@@ -4,7 +4,9 @@
  */
 #include "frontend/packet_deadlines.h"
 
-#include <stdlib.h>
+#include <stddef.h>
+
+#include "frontend/memory.h"
 
 enum { CHILDREN = 4 };
 
@@ -13,33 +15,51 @@ struct entry {
 	uint32_t slot;
 };
 
+/* Two tables in one, since there is room and both are used from their beginning on. */
+struct node {
+	int64_t due_ns; /* by place in the heap ... */
+	uint32_t slot;
+	/* ... and by slot: its place in the heap plus one, or 0: not in it. All zero to begin with,
+	 * so that memory is touched, and start-up time spent, only for slots that are used. */
+	uint32_t place;
+};
+
 struct deadlines {
 	uint32_t used;
-	/* By slot: index into heap plus one, or 0: not in it. All zero to begin with, so that
-	 * memory is touched, and start-up time spent, only for slots that are used. */
-	uint32_t *places;
-	struct entry heap[];
+	uint32_t count;
+	struct node nodes[];
 };
+
+static size_t size_of(uint32_t count)
+{
+	return sizeof(struct deadlines) + count * sizeof(struct node);
+}
 
 struct deadlines *deadlines_open(uint32_t count)
 {
-	struct deadlines *deadlines =
-		calloc(1, sizeof(*deadlines) + count * (sizeof(struct entry) + sizeof(uint32_t)));
+	struct deadlines *deadlines = memory_open(size_of(count));
 
 	if (deadlines)
-		deadlines->places = (uint32_t *)(void *)(deadlines->heap + count);
+		deadlines->count = count;
 	return deadlines;
 }
 
 void deadlines_close(struct deadlines *deadlines)
 {
-	free(deadlines);
+	if (deadlines)
+		memory_close(deadlines, size_of(deadlines->count));
+}
+
+static struct entry get(const struct deadlines *deadlines, uint32_t place)
+{
+	return (struct entry){deadlines->nodes[place].due_ns, deadlines->nodes[place].slot};
 }
 
 static void put(struct deadlines *deadlines, uint32_t place, struct entry entry)
 {
-	deadlines->heap[place] = entry;
-	deadlines->places[entry.slot] = place + 1;
+	deadlines->nodes[place].due_ns = entry.due_ns;
+	deadlines->nodes[place].slot = entry.slot;
+	deadlines->nodes[entry.slot].place = place + 1;
 }
 
 /* `place` is free: finds where `entry` belongs at or above it. */
@@ -47,9 +67,9 @@ static void settle_up(struct deadlines *deadlines, uint32_t place, struct entry 
 {
 	while (place > 0) {
 		uint32_t parent = (place - 1) / CHILDREN;
-		if (deadlines->heap[parent].due_ns <= entry.due_ns)
+		if (deadlines->nodes[parent].due_ns <= entry.due_ns)
 			break;
-		put(deadlines, place, deadlines->heap[parent]);
+		put(deadlines, place, get(deadlines, parent));
 		place = parent;
 	}
 	put(deadlines, place, entry);
@@ -65,14 +85,14 @@ static void settle_down(struct deadlines *deadlines, uint32_t place, struct entr
 		uint32_t least = place;
 		int64_t least_ns = entry.due_ns;
 		for (uint32_t child = first; child < end; child++) {
-			if (deadlines->heap[child].due_ns < least_ns) {
+			if (deadlines->nodes[child].due_ns < least_ns) {
 				least = child;
-				least_ns = deadlines->heap[child].due_ns;
+				least_ns = deadlines->nodes[child].due_ns;
 			}
 		}
 		if (least == place)
 			break;
-		put(deadlines, place, deadlines->heap[least]);
+		put(deadlines, place, get(deadlines, least));
 		place = least;
 	}
 	put(deadlines, place, entry);
@@ -80,14 +100,14 @@ static void settle_down(struct deadlines *deadlines, uint32_t place, struct entr
 
 void deadlines_remove(struct deadlines *deadlines, uint32_t slot)
 {
-	if (deadlines->places[slot] == 0)
+	if (deadlines->nodes[slot].place == 0)
 		return;
-	uint32_t place = deadlines->places[slot] - 1;
-	deadlines->places[slot] = 0;
-	struct entry last = deadlines->heap[--deadlines->used];
+	uint32_t place = deadlines->nodes[slot].place - 1;
+	deadlines->nodes[slot].place = 0;
+	struct entry last = get(deadlines, --deadlines->used);
 	if (place == deadlines->used)
 		return;
-	if (last.due_ns < deadlines->heap[place].due_ns)
+	if (last.due_ns < deadlines->nodes[place].due_ns)
 		settle_up(deadlines, place, last);
 	else
 		settle_down(deadlines, place, last);
@@ -101,14 +121,14 @@ void deadlines_set(struct deadlines *deadlines, uint32_t slot, int64_t due_ns)
 
 int64_t deadlines_earliest_ns(const struct deadlines *deadlines)
 {
-	return deadlines->used > 0 ? deadlines->heap[0].due_ns : INT64_MAX;
+	return deadlines->used > 0 ? deadlines->nodes[0].due_ns : INT64_MAX;
 }
 
 int32_t deadlines_take_due(struct deadlines *deadlines, int64_t now_ns)
 {
 	if (deadlines_earliest_ns(deadlines) > now_ns || deadlines->used == 0)
 		return DEADLINE_NONE;
-	uint32_t slot = deadlines->heap[0].slot;
+	uint32_t slot = deadlines->nodes[0].slot;
 	deadlines_remove(deadlines, slot);
 	return (int32_t)slot;
 }

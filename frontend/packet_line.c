@@ -64,3 +64,16 @@ enum line_kind line_next(struct line_reader *reader, struct text *line)
 		return LINE_TEXT;
 	}
 }
+
+bool line_ahead(const struct line_reader *reader, size_t *ahead, struct text *line)
+{
+	const char *from = reader->bytes + reader->start + *ahead;
+	const char *end = reader->bytes + reader->end;
+	const char *newline = memchr(from, '\n', (size_t)(end - from));
+
+	if (!newline)
+		return false;
+	*line = (struct text){from, (size_t)(newline - from)};
+	*ahead += line->length + 1;
+	return true;
+}

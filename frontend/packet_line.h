@@ -45,4 +45,8 @@ void line_filled(struct line_reader *reader, size_t count);
 /* The next line; its text stays valid until line_space(). */
 enum line_kind line_next(struct line_reader *reader, struct text *line);
 
+/* Looks ahead at the complete line, of any length, that begins *ahead bytes behind the next one,
+ * and moves *ahead behind it; line_next() knows nothing of that. False: there is none. */
+bool line_ahead(const struct line_reader *reader, size_t *ahead, struct text *line);
+
 #endif

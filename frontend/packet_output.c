@@ -9,28 +9,21 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "frontend/memory.h"
+
 bool output_open(struct output *output, size_t capacity)
 {
-	void *bytes = mmap(NULL, capacity, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	*output = (struct output){.bytes = NULL};
-	if (bytes == MAP_FAILED)
-		return false;
-	output->bytes = bytes;
-	output->capacity = capacity;
-	return true;
+	*output = (struct output){.bytes = memory_open(capacity), .capacity = capacity};
+	return output->bytes != NULL;
 }
 
 void output_close(struct output *output)
 {
-	if (output->bytes)
-		munmap(output->bytes, output->capacity);
+	memory_close(output->bytes, output->capacity);
 	*output = (struct output){.bytes = NULL};
 }
 

@@ -21,9 +21,20 @@ enum {
 	ADDRESS_TEXT_BYTES = INET6_ADDRSTRLEN,
 };
 
-static bool text_is(struct text text, const char *word, size_t length)
+static inline bool text_is(struct text text, const char *word, size_t length)
 {
 	return text.length == length && memcmp(text.bytes, word, length) == 0;
+}
+
+static bool is_blank(char byte)
+{
+	return byte == ' ' || byte == '\t';
+}
+
+/* Most bytes are neither blanks nor less than them. */
+static bool is_in_field(char byte)
+{
+	return (unsigned char)byte > ' ' || !is_blank(byte);
 }
 
 /* Splits at blanks; returns the number of fields, FIELDS + 1 if there are more than FIELDS. */
@@ -33,14 +44,14 @@ static size_t split(struct text line, struct text fields[FIELDS])
 	size_t count = 0;
 
 	for (;;) {
-		while (at < end && (*at == ' ' || *at == '\t'))
+		while (at < end && is_blank(*at))
 			at++;
 		if (at == end)
 			return count;
 		if (count == FIELDS)
 			return FIELDS + 1;
 		const char *from = at;
-		while (at < end && *at != ' ' && *at != '\t')
+		while (at < end && is_in_field(*at))
 			at++;
 		fields[count++] = (struct text){from, (size_t)(at - from)};
 	}

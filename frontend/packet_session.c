@@ -423,6 +423,17 @@ void session_line_too_long(struct session *session)
 	say_word(session, &no_token, "command-buffer-overflow");
 }
 
+void session_foresee(struct session *session, struct text line)
+{
+	struct request request;
+	struct route_answer route;
+
+	if (request_parse(line, &request) != REQUEST_PROBE)
+		return;
+	if (!resolve_interfaces(session, &request).what)
+		(void)ask_route(session, &request.probe, &route);
+}
+
 void session_expire(struct session *session)
 {
 	for (int i = 0; i < EXPIRE_AT_ONCE; i++) {

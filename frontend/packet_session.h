@@ -47,6 +47,10 @@ bool session_accepts(const struct session *session);
 void session_line(struct session *session, struct text line);
 void session_line_too_long(struct session *session);
 
+/* Asks the kernel, and remembers, what a line that is taken soon will have to know: its route. It
+ * is not answered by that. */
+void session_foresee(struct session *session, struct text line);
+
 /* Sends again what waited, and answers the probes whose time is up, as of now_ns; of very many,
  * some: session_next_ns() is not later than now_ns then. */
 void session_expire(struct session *session);

@@ -5,24 +5,24 @@
  */
 #include "frontend/packet_slots.h"
 
-#include <stdlib.h>
+#include "frontend/memory.h"
 
 struct slots {
 	uint32_t used;
-	uint32_t fresh;      /* slots from here on were never used */
-	uint32_t free_count; /* used ones that are free again */
-	uint16_t free[RECORD_SLOTS];
+	uint32_t
+		fresh; /* slots from here on were never used; those before are in use or in a ... */
+	uint16_t free; /* ... chain of free ones that begins with this, if it is not empty */
 	struct slot slots[RECORD_SLOTS];
 };
 
 struct slots *slots_open(void)
 {
-	return calloc(1, sizeof(struct slots));
+	return memory_open(sizeof(struct slots));
 }
 
 void slots_close(struct slots *slots)
 {
-	free(slots);
+	memory_close(slots, sizeof(*slots));
 }
 
 uint32_t slots_used(const struct slots *slots)
@@ -44,12 +44,14 @@ struct slot *slots_take(struct slots *slots)
 {
 	uint32_t number;
 
-	if (slots->free_count > 0)
-		number = slots->free[--slots->free_count];
-	else if (slots->fresh < RECORD_SLOTS)
+	if (slots->used < slots->fresh) {
+		number = slots->free;
+		slots->free = slots_at(slots, number)->next_free;
+	} else if (slots->fresh < RECORD_SLOTS) {
 		number = slots->fresh++;
-	else
+	} else {
 		return NULL;
+	}
 	struct slot *slot = slots_at(slots, number);
 	slot->state = SLOT_SENT;
 	slot->generation++;
@@ -61,7 +63,8 @@ struct slot *slots_take(struct slots *slots)
 void slots_release(struct slots *slots, struct slot *slot)
 {
 	slot->state = SLOT_FREE;
-	slots->free[slots->free_count++] = (uint16_t)slots_number(slot);
+	slot->next_free = slots->free;
+	slots->free = (uint16_t)slots_number(slot);
 	slots->used--;
 }
 

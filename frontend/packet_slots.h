@@ -28,6 +28,7 @@ struct slot {
 	bool link_routed;    /* ... and probe.ifindex, of a link-local destination */
 	uint8_t tries;       /* how often it met a shortage, up to a few */
 	uint16_t generation; /* of the slot: the upper half of its cookie */
+	uint16_t next_free;  /* of a free slot, for packet_slots.c */
 };
 
 struct slots;

@@ -9,17 +9,17 @@
 #include <linux/if_link.h>
 #include <linux/ipv6.h>
 #include <net/if.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "frontend/memory.h"
 #include "frontend/netlink.h"
 #include "frontend/route.h"
 
 enum {
-	/* 16384 destinations in 1.5 MB that are touched only as they are used; a scan of more
+	/* 16384 destinations in 2 MB that are touched only as they are used; a scan of more
 	 * pays a system call for each probe, as it would without a cache. */
 	CACHE_SETS = 4096,
 	CACHE_WAYS = 4,
@@ -57,6 +57,11 @@ struct cached_route {
 	int64_t until_ns;
 };
 
+/* None lies on two pages. */
+struct cache_set {
+	_Alignas(512) struct cached_route ways[CACHE_WAYS];
+};
+
 struct cached_interface {
 	uint32_t generation;
 	uint32_t index;
@@ -71,10 +76,12 @@ struct route_table {
 	int monitor_fd;
 	uint32_t generation; /* grows whenever the kernel reports a change */
 	int64_t checked_ns;  /* coarse clock, when reports were last read */
+	bool watched;        /* the caller polls for reports ... */
+	bool remembers;      /* ... which may concern what is kept */
 	uint32_t next_interface;
 	struct cached_interface interfaces[INTERFACES];
 	_Alignas(struct nlmsghdr) uint8_t answer[NETLINK_ANSWER_BYTES];
-	struct cached_route routes[CACHE_SETS][CACHE_WAYS];
+	struct cache_set sets[CACHE_SETS];
 };
 
 /* What a route message says, as far as it matters here. */
@@ -97,7 +104,7 @@ static const uint8_t no_address[16];
 
 struct route_table *route_open(void)
 {
-	struct route_table *table = calloc(1, sizeof *table);
+	struct route_table *table = memory_open(sizeof *table);
 	int saved;
 
 	if (table == NULL)
@@ -121,7 +128,7 @@ void route_close(struct route_table *table)
 		close(table->request_fd);
 	if (table->monitor_fd >= 0)
 		close(table->monitor_fd);
-	free(table);
+	memory_close(table, sizeof *table);
 }
 
 int route_monitor_fd(const struct route_table *table)
@@ -143,8 +150,26 @@ void route_check_changes(struct route_table *table)
 			break;
 		changed = true;
 	}
-	if (changed && ++table->generation == 0)
+	if (!changed)
+		return;
+	table->remembers = false;
+	if (++table->generation == 0)
 		table->generation = 1;
+}
+
+int route_watch(struct route_table *table)
+{
+	table->watched = true;
+	return table->remembers ? table->monitor_fd : -1;
+}
+
+/* Before the kernel is asked for something that is to be kept. What it reported while nothing was
+ * kept was not polled for, and is of no interest. */
+static void begin_to_remember(struct route_table *table)
+{
+	if (!table->remembers)
+		route_check_changes(table);
+	table->remembers = true;
 }
 
 /* A few nanoseconds: the coarse clock is read without a system call and without the hardware. */
@@ -160,7 +185,7 @@ static int64_t notice_changes(struct route_table *table)
 {
 	int64_t now_ns = coarse_clock_ns();
 
-	if (now_ns != table->checked_ns) {
+	if (!table->watched && now_ns != table->checked_ns) {
 		table->checked_ns = now_ns;
 		route_check_changes(table);
 	}
@@ -227,6 +252,7 @@ static int ask_interface(struct route_table *table, uint32_t ifindex, const char
 	struct ifinfomsg *head = netlink_begin(&question, RTM_GETLINK, sizeof *head);
 	int error;
 
+	begin_to_remember(table);
 	head->ifi_index = (int)ifindex;
 	netlink_put32(&question, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	if (name != NULL)
@@ -482,7 +508,7 @@ static size_t cache_set(const struct route_key *key)
 static struct cached_route *find_cached(struct route_table *table, const struct route_key *key,
 					int64_t now_ns, bool *hit)
 {
-	struct cached_route *set = table->routes[cache_set(key)];
+	struct cached_route *set = table->sets[cache_set(key)].ways;
 	struct cached_route *oldest = &set[0];
 
 	for (size_t i = 0; i < CACHE_WAYS; i++) {
@@ -516,6 +542,7 @@ int route_lookup(struct route_table *table, const struct route_query *query,
 	make_key(query, &key);
 	entry = find_cached(table, &key, now_ns, &hit);
 	if (!hit) {
+		begin_to_remember(table);
 		entry->key = key;
 		memset(&entry->answer, 0, sizeof entry->answer);
 		entry->error = ask_kernel(table, &key, &entry->answer);

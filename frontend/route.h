@@ -49,13 +49,19 @@ int route_lookup(struct route_table *table, const struct route_query *query,
 int route_interface_index(struct route_table *table, const char *name, uint32_t *ifindex);
 int route_interface_name(struct route_table *table, uint32_t ifindex, char *name);
 
-/* Reads what the kernel has reported and drops the caches if anything changed. One system call:
- * call it when route_monitor_fd() is readable, or once in a loop's iteration. Not required: the
+/* Reads what the kernel has reported and drops the caches if anything changed. Not required: the
  * functions above do it by themselves when the last time was a few milliseconds ago (a tick of the
- * coarse clock), so that a change is noticed without it, and a probe costs no system call. */
+ * coarse clock). */
 void route_check_changes(struct route_table *table);
 
 /* The descriptor that becomes readable when the kernel has changes to tell. */
 int route_monitor_fd(const struct route_table *table);
+
+/* For a loop that polls anyway, and so spares each probe the system call of looking for changes.
+ * From the first call on the functions above look no longer: the descriptor is to be polled for
+ * reading in each wait, and route_check_changes() called when it is ready, before the next lookup.
+ * −1 while nothing is remembered that a change could make untrue, so that changes do not wake those
+ * who are idle. */
+int route_watch(struct route_table *table);
 
 #endif

@@ -34,6 +34,8 @@ struct transport_sink {
  * caller keeps `sink` alive until transport_close(). */
 struct transport *transport_open(const char *broker_path, const struct transport_sink *sink);
 void transport_close(struct transport *transport);
+/* The same where the process ends next: without giving memory back, which goes with it. */
+void transport_leave(struct transport *transport);
 
 /* The descriptor to poll and the events (POLLIN, POLLOUT) it is to be polled for now; −1 when the
  * transport is down and has said so. */

@@ -4,11 +4,14 @@ without arguments, names or descriptors, without a broker, without privilege.
 
 time-limit: 60
 """
+import array
 import ctypes
+import fcntl
 import os
 import re
 import subprocess
 import sys
+import termios
 import time
 import unittest
 
@@ -160,6 +163,70 @@ class Broker(WithNet):
         self.expect_all_refused(done, 'unexpected-error errno 110')
 
 
+class Waiting(WithNet):
+    """Requests that are there before the broker is: it starts here half a second late."""
+
+    def late(self):
+        path = lab.scratch('late')
+        with open(path, 'w', encoding='ascii') as file:
+            file.write('#!/bin/sh\nsleep 0.5\nexec %s\n' % BROKER)
+        os.chmod(path, 0o755)
+        return self.client(arguments=['--broker', path])
+
+    def test_are_read_meanwhile(self):
+        with self.late() as client:
+            client.write('1 %s\n' % ECHO)
+            for _ in range(40):
+                waiting = array.array('i', [0])
+                fcntl.ioctl(client.process.stdin, termios.FIONREAD, waiting)
+                if not waiting[0]:
+                    break
+                time.sleep(0.01)
+            self.assertEqual((waiting[0], client.replies), (0, []))
+            self.assertEqual([r.word for r in client.wait_for(1, 5)], ['reply'])
+
+    def test_timeouts_begin_when_a_probe_can_leave(self):
+        with self.late() as client:
+            replies = client.ask(ECHO.replace('5', '0.1'), 'send-probe ip-4 203.0.113.1 timeout 0.1',
+                                 ECHO, ECHO.replace('5', '0'))
+            self.assertEqual([r.word for r in replies[:3]], ['reply', 'no-route', 'reply'])
+            self.assertIn(replies[3].word, ('reply', 'no-reply'))
+
+    def test_are_answered_in_order_and_once(self):
+        """Of those that are answered at once, none overtakes another that has to wait."""
+        with self.late() as client:
+            client.write('1 check-support feature icmp\n2 fly\n3 %s ttl 0\n\n4 check-' % ECHO)
+            time.sleep(0.1)
+            client.write('support feature version\n5 %s\n' % ECHO)
+            replies = client.wait_for(6, 5)
+            self.assertEqual([(r.token, r.word) for r in replies],
+                             [(1, 'feature-support'), (2, 'unknown-command'),
+                              (3, 'invalid-argument'), (0, 'command-parse-error'),
+                              (4, 'feature-support'), (5, 'reply')])
+            self.assertEqual(replies[0]['support'], 'ok')
+            self.assertEqual(client.close(5), 0)
+            self.assertEqual(len(client.replies), 6)
+
+    def test_and_the_end_of_input_waits_for_them(self):
+        with self.late() as client:
+            client.write(''.join('%d %s\n' % (i, ECHO) for i in range(3000)))
+            self.assertEqual(client.close(10), 0)
+            self.assertEqual(sorted(r.token for r in client.replies), list(range(3000)))
+            self.assertEqual({r.word for r in client.replies}, {'reply'})
+
+    def test_changes_of_routes_are_heard(self):
+        """What was asked for ahead is not used once it is no longer true."""
+        add, remove = (['ip', 'addr', what, '203.0.113.7/32', 'dev', 'lo'] for what in ('add', 'del'))
+        with self.late() as client:
+            client.write('1 send-probe ip-4 203.0.113.7\n')
+            time.sleep(0.2)
+            self.run_it(add)
+            try:
+                self.assertEqual([r.word for r in client.wait_for(1, 5)], ['reply'])
+            finally:
+                self.run_it(remove)
+
+
 class Descriptors(WithNet):
     def test_none_at_all(self):
         """With 0, 1 and 2 closed there is nothing to do, and nothing must go wrong."""
@@ -234,6 +301,32 @@ class Running(WithNet):
             client.one(ECHO)
             status = processes.status(client.process.pid)
             self.assertEqual((status['NoNewPrivs'], status['Seccomp']), ('1', '2'))
+
+
+    def test_a_change_of_routes_is_heard_before_the_next_request(self):
+        """However soon after it the request comes."""
+        def change(what):
+            self.run_it(['ip', 'addr', what, '203.0.113.9/32', 'dev', 'lo'])
+        request = 'send-probe ip-4 203.0.113.9'
+        with self.client() as client:
+            for _ in range(20):
+                self.assertEqual(client.one(request).word, 'no-route')
+                change('add')
+                self.assertEqual(client.one(request).word, 'reply')
+                change('del')
+
+    def test_changes_of_routes_do_not_wake_the_idle(self):
+        with self.client() as client:
+            client.one(ECHO)
+            time.sleep(0.1)
+
+            def wakeups():
+                return int(processes.status(client.process.pid)['voluntary_ctxt_switches'])
+            before = wakeups()
+            for _ in range(5):
+                self.run_it(['ip', 'addr', 'add', '203.0.113.9/32', 'dev', 'lo'])
+                self.run_it(['ip', 'addr', 'del', '203.0.113.9/32', 'dev', 'lo'])
+            self.assertLessEqual(wakeups(), before + 1)
 
 
 class Doctor(WithNet):

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "frontend/broker_link.h"
@@ -515,6 +516,9 @@ Test(broker_link, a_program_that_is_not_there)
 	cr_assert_eq(down_error, ENOENT);
 	cr_assert_not_null(strstr(down_why, "/nonexistent/postern-broker"));
 	transport_close(other);
+	/* Nor is anything left of who tried to run it. */
+	cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1);
+	cr_assert_eq(errno, ECHILD);
 }
 
 Test(broker_link, a_program_that_is_no_broker)

@@ -166,3 +166,35 @@ Test(packet_line, any_chunking)
 		cr_assert_eq(line_number, 60, "chunks of %zu: %d lines", chunk, line_number);
 	}
 }
+
+/* Looking ahead finds the complete lines that will be taken, and takes none. */
+Test(packet_line, looking_ahead)
+{
+	static const char bytes[] = "taken\none\n\nthree\nhal";
+	size_t ahead = 0;
+	struct text line;
+
+	feed(bytes, sizeof(bytes) - 1);
+	expect_text("taken", 5);
+	for (int round = 0; round < 2; round++) {
+		static const char *const lines[] = {"one", "", "three"};
+		ahead = 0;
+		for (int i = 0; i < 3; i++) {
+			cr_assert(line_ahead(&reader, &ahead, &line));
+			cr_assert_eq(line.length, strlen(lines[i]));
+			cr_assert_arr_eq(line.bytes, lines[i], line.length);
+		}
+		cr_assert_not(line_ahead(&reader, &ahead, &line), "half a line is no line");
+	}
+	feed("f\n", 2);
+	ahead = sizeof("one\n\nthree\n") - 1;
+	cr_assert(line_ahead(&reader, &ahead, &line));
+	cr_assert_arr_eq(line.bytes, "half", 4);
+	expect_text("one", 3);
+	expect_text("", 0);
+	expect_text("three", 5);
+	expect_text("half", 4);
+	ahead = 0;
+	cr_assert_not(line_ahead(&reader, &ahead, &line));
+	expect(LINE_NONE);
+}

@@ -170,6 +170,38 @@ Test(packet_session, takes_nothing_before_the_hello)
 	greet(ALL_FEATURES, RECORD_SLOTS);
 }
 
+/* From here on the kernel cannot be asked for routes. */
+static void close_netlink(void)
+{
+	for (int fd = 3; fd < 100; fd++) {
+		int domain = 0;
+		socklen_t size = sizeof(domain);
+		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+		    domain == AF_NETLINK)
+			close(fd);
+	}
+}
+
+Test(packet_session, what_a_line_will_ask_the_kernel_is_known_before_the_hello)
+{
+	static const char line[] = "7 send-probe ip-4 127.0.0.2"; /* nobody has asked yet */
+
+	need_loopback();
+	session_foresee(&session, (struct text){line, strlen(line)});
+	session_foresee(&session, (struct text){"8 fly", strlen("8 fly")});
+	close_netlink();
+	heard_nothing();
+	expect_output("");
+	cr_assert_eq(session_open_probes(&session), 0);
+	greet(ALL_FEATURES, RECORD_SLOTS);
+	heard_nothing();
+	say(line);
+	cr_assert_arr_eq(heard_probe().source, "\x7f\0\0\1", 4);
+	/* Its timeout began when it was taken. */
+	cr_assert_eq(session_next_ns(&session), session.now_ns + 10000 * (int64_t)MS);
+	expect_output("");
+}
+
 Test(packet_session, a_probe_and_its_answer)
 {
 	need_loopback();

@@ -308,6 +308,41 @@ Test(route, changes_are_noticed_without_being_asked_for, .timeout = 20)
 	route_close(table);
 }
 
+/* Whoever polls is woken by the first change that concerns what is kept, and by no other. */
+Test(route, watched_changes, .timeout = 20)
+{
+	struct route_table *table = network();
+	struct pollfd watch = {.events = POLLIN};
+	struct route_query q = query("198.18.0.77", NULL, 0);
+	uint32_t ifindex;
+
+	settle(table);
+	cr_assert_eq(route_watch(table), -1, "nothing is kept");
+	ip("addr add 198.18.0.55/24 dev near");
+	found(table, &q, "198.18.0.1");
+	watch.fd = route_watch(table);
+	cr_assert_eq(watch.fd, route_monitor_fd(table));
+	cr_assert_eq(poll(&watch, 1, 0), 0, "what was reported before is told again");
+	ip("route add 198.18.0.77/32 dev near src 198.18.0.9");
+	cr_assert_eq(poll(&watch, 1, 5000), 1);
+	route_check_changes(table);
+	cr_assert_eq(route_watch(table), -1);
+	found(table, &q, "198.18.0.9");
+	cr_assert_eq(route_watch(table), watch.fd);
+	/* The name of a link is kept as well. */
+	ip("route del 198.18.0.77/32");
+	cr_assert_eq(poll(&watch, 1, 5000), 1);
+	route_check_changes(table);
+	cr_assert_eq(route_interface_index(table, "near", &ifindex), 0);
+	cr_assert_eq(route_watch(table), watch.fd);
+	cr_assert_eq(route_interface_index(table, "near", &ifindex), 0);
+	ip("link set near name other");
+	cr_assert_eq(poll(&watch, 1, 5000), 1);
+	route_check_changes(table);
+	cr_assert_eq(route_interface_index(table, "near", &ifindex), ENODEV);
+	route_close(table);
+}
+
 /* More destinations than the cache holds, twice: right answers, not stale ones of others. */
 Test(route, more_destinations_than_places, .timeout = 60)
 {
