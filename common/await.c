@@ -14,11 +14,9 @@ enum {
 	 * 10 to 15 (tests/bench/NOTES.md). Waits that are over sooner are better not slept through;
 	 * with those that are not, as much is lost at most. */
 	SHORT_NS = 50000,
-	/* One that is not takes back what four may have saved. */
-	SHORTS = 4,
-	/* Looking takes a processor's time, sleeping an answer's. Where there is one wait now and
-	 * then, as in the front ends of a hundred users, nobody is in a hurry. */
-	CLOSE_NS = 1000000,
+	/* Looking takes a processor's time, sleeping an answer's. Whoever waits less often than
+	 * this, as the front ends of a hundred users do, is in no hurry. */
+	SELDOM_NS = 1000000,
 	/* Between two looks others may run, who are perhaps the very ones to be waited for. If that
 	 * took longer than this, they were not: someone computes, and whoever is awake waits behind
 	 * him, while a sleeper is let in before him. */
@@ -62,18 +60,6 @@ static int sleep_until_ready(struct pollfd *polled, nfds_t count, const struct t
 	return ppoll(polled, count, wait, NULL);
 }
 
-static void note(struct await *kind, int64_t from_ns)
-{
-	bool is_close = from_ns - kind->ended_ns < CLOSE_NS;
-
-	kind->ended_ns = now_ns();
-	if (kind->ended_ns - from_ns >= SHORT_NS || !is_close)
-		kind->shorts = 0;
-	else if (kind->shorts < SHORTS)
-		kind->shorts++;
-	kind->is_short = kind->shorts == SHORTS;
-}
-
 int await_ready(struct await *kind, struct pollfd *polled, nfds_t count,
 		const struct timespec *wait, void (*before_sleep)(void))
 {
@@ -89,6 +75,8 @@ int await_ready(struct await *kind, struct pollfd *polled, nfds_t count,
 		ready = look(kind, polled, count, from_ns);
 	if (ready == 0)
 		ready = sleep_until_ready(polled, count, wait, before_sleep);
-	note(kind, from_ns);
+	bool is_seldom = from_ns - kind->ended_ns > SELDOM_NS;
+	kind->ended_ns = now_ns();
+	kind->is_short = !is_seldom && kind->ended_ns - from_ns < SHORT_NS;
 	return ready;
 }
