@@ -223,8 +223,8 @@ static bool wait_for_work(struct packet *packet)
 		{.fd = STDOUT_FILENO, .events = packet->output_blocked ? POLLOUT : 0},
 		{.fd = transport_fd(packet->transport),
 		 .events = transport_poll_events(packet->transport)},
-		/* Looked at after stdin: a change that was made before a request was written shows
-		 * before the request is read. */
+		/* Looked at after stdin: a change that was made before the request that ends this
+		 * wait was written shows before the request is read. */
 		{.fd = packet->session.routes ? route_watch(packet->session.routes) : -1,
 		 .events = POLLIN},
 	};
