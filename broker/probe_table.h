@@ -34,6 +34,7 @@ struct probe {
 	bool ports_suffice;  /* no probe of its kind had these ports lately: identity.h says more */
 	uint8_t ring;        /* where the identity comes from, for identity.c */
 	uint32_t ring_number;
+	uint64_t batch_number;  /* of the message that last named this slot, for serve.c */
 	int64_t sent_ns;        /* as near as can be told */
 	uint32_t sent_doubt_ns; /* it may have left so much earlier */
 	/* Where it stands in the two indices, and its links there, slot numbers plus one. */

@@ -17,7 +17,6 @@
 #include "broker/departure.h"
 #include "broker/identity.h"
 #include "broker/local_port.h"
-#include "broker/large_table.h"
 #include "broker/probe_table.h"
 #include "broker/receive.h"
 #include "broker/sockets.h"
@@ -113,16 +112,15 @@ static void check_requests(const struct record_probe *requests, size_t count)
  * did nothing but send for half a day. */
 static void check_probes(const struct record_probe *requests, size_t count)
 {
-	static LARGE_TABLE uint64_t taken_in[RECORD_SLOTS];
 	static uint64_t batch_number;
 
 	check_requests(requests, count);
 	batch_number++;
 	for (size_t i = 0; i < count; i++) {
-		uint32_t slot = requests[i].cookie % RECORD_SLOTS;
-		if (probe_slot(slot)->open || taken_in[slot] == batch_number)
+		struct probe *probe = probe_slot(requests[i].cookie);
+		if (probe->open || probe->batch_number == batch_number)
 			channel_violation("a probe for a slot that is in use");
-		taken_in[slot] = batch_number;
+		probe->batch_number = batch_number;
 	}
 }
 

@@ -349,6 +349,28 @@ static int send_one(void *context)
 	return channel_ready() ? 1 : 2;
 }
 
+/* In a child: more events than there is room for, without asking for it. */
+static int overfill(void *context)
+{
+	const struct record_event event = {.what = EVENT_ICMP, .extension_bytes = 4};
+	static const uint8_t extension[4];
+	const bool *is_extended = context;
+
+	for (int i = 0; i < 100 * RECORD_BATCH; i++)
+		channel_event(&event, *is_extended ? extension : NULL);
+	return 98;
+}
+
+Test(channel, events_without_room_are_the_end)
+{
+	for (int is_extended = 0; is_extended < 2; is_extended++) {
+		bool context = is_extended != 0;
+		struct sandbox_end end = sandbox_run(overfill, &context);
+		cr_expect_eq(end.signal, 0, "signal %d", end.signal);
+		cr_expect_eq(end.status, 1, "status %d", end.status);
+	}
+}
+
 Test(channel, nobody_to_send_to_is_the_end)
 {
 	close(front_fd);
