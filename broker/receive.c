@@ -27,9 +27,9 @@ enum {
 	CONTROL_BYTES = 256,
 };
 
-static LARGE_TABLE uint8_t packets[RECORD_BATCH][PACKET_BYTES + STAGGER_BYTES];
-static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTROL_BYTES];
-static struct sockaddr_in6 names[RECORD_BATCH];
+static LARGE_TABLE uint8_t packets[RECEIVE_BATCH][PACKET_BYTES + STAGGER_BYTES];
+static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[RECEIVE_BATCH][CONTROL_BYTES];
+static struct sockaddr_in6 names[RECEIVE_BATCH];
 
 void receive_control(struct msghdr *message, struct receive_control *control)
 {
@@ -152,23 +152,24 @@ static void offer(struct msghdr *header, struct iovec *piece, size_t index, uint
 	};
 }
 
-void receive_raw(int socket)
+bool receive_raw(int socket)
 {
-	static LARGE_TABLE struct mmsghdr messages[RECORD_BATCH];
-	static struct iovec pieces[RECORD_BATCH];
+	static LARGE_TABLE struct mmsghdr messages[RECEIVE_BATCH];
+	static struct iovec pieces[RECEIVE_BATCH];
 	static uint8_t offered_family;
 	uint8_t family = sockets_raw_family(socket);
 	uint8_t protocol = sockets_raw_protocol(socket);
 
-	for (size_t i = 0; i < RECORD_BATCH && family != offered_family; i++)
+	for (size_t i = 0; i < RECEIVE_BATCH && family != offered_family; i++)
 		offer(&messages[i].msg_hdr, &pieces[i], i, family);
 	offered_family = family;
-	int count = message_receive_many(socket, messages, RECORD_BATCH, MSG_DONTWAIT);
+	int count = message_receive_many(socket, messages, RECEIVE_BATCH, MSG_DONTWAIT);
 	if (count <= 0)
-		return;
+		return false;
 	clock_compare();
 	for (size_t i = 0; i < (size_t)count; i++) {
 		handle(i, family, protocol, &messages[i]);
 		offer(&messages[i].msg_hdr, &pieces[i], i, family);
 	}
+	return count == RECEIVE_BATCH;
 }

@@ -33,7 +33,13 @@ void receive_control(struct msghdr *message, struct receive_control *control);
 void receive_report(struct probe *probe, struct record_event *event, const uint8_t *extension,
 		    const struct receive_control *control);
 
-/* Reads a batch from one of the receiving raw sockets; at most RECORD_BATCH events are queued. */
-void receive_raw(int socket);
+enum {
+	/* Packets that are read in one call. Each has room for 64 kB, hence no more. */
+	RECEIVE_BATCH = 64,
+};
+
+/* Reads a batch from one of the receiving raw sockets; at most RECEIVE_BATCH events are queued.
+ * False if it was not full, so that no more is there. */
+bool receive_raw(int socket);
 
 #endif

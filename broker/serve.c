@@ -29,10 +29,8 @@ enum {
 	/* Waking up for so many requests costs each of them little. */
 	MANY = 16,
 	WORTH_HALVING = 64,
-	/* What a packet takes up in a socket's buffer beside its bytes, and half of the least
-	 * buffer that a receiving socket has: twice net.core.rmem_max (broker/sockets.c). */
-	PACKET_OVERHEAD_BYTES = 768,
-	UNREAD_BYTES = 212992,
+	/* As many answers as there may be probes in a message. */
+	RECEIVES = RECORD_BATCH / RECEIVE_BATCH,
 	CLOSELY_NS = 1000000,
 };
 
@@ -147,10 +145,13 @@ static void receive(int fd)
 {
 	if (!make_room())
 		return;
-	if (fd <= DESC_RAW_LAST)
-		receive_raw(fd);
-	else
+	if (fd > DESC_RAW_LAST) {
 		local_port_receive(fd);
+		return;
+	}
+	for (int i = 0; i < RECEIVES && receive_raw(fd); i++)
+		if (!make_room())
+			return;
 }
 
 /* Does something with each socket that answers to the requests come from. */
@@ -171,19 +172,19 @@ static void with_ears(const struct record_probe *requests, size_t count, void (*
 	}
 }
 
-/* How many of the requests can be sent before their answers are read, which may all be there by
- * then. */
+/* How many of the requests can be sent before their answers are read. */
 static size_t sendable(const struct record_probe *requests, size_t count)
 {
-	size_t bytes = 0;
+	size_t bytes = 0, fit = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		bytes += requests[i].size_bytes + PACKET_OVERHEAD_BYTES;
-		if (bytes > UNREAD_BYTES && i != 0)
-			return i;
+	for (; fit < count; fit++) {
+		bytes += requests[fit].size_bytes + TRANSMIT_OVERHEAD_BYTES;
+		if (bytes > TRANSMIT_BYTES)
+			break;
 	}
-	return count;
+	return fit;
 }
+_Static_assert(UINT16_MAX + TRANSMIT_OVERHEAD_BYTES <= TRANSMIT_BYTES, "any probe fits alone");
 
 /* In halves, the events of the first leave before the second is sent: the front end and its client
  * have something to do meanwhile, and this process has when they are done. Whether or not they
@@ -197,7 +198,7 @@ static void take_probes(const struct record_probe *requests, size_t count, bool 
 	for (size_t at = 0, now; at < count; at += now) {
 		size_t left = count - at;
 		now = sendable(requests + at, left < half ? left : half);
-		if (at == half)
+		if (at != 0)
 			(void)channel_ready();
 		with_ears(requests + at, now, open_ear);
 		transmit_probes(requests + at, now);

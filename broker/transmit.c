@@ -62,7 +62,7 @@ struct outgoing {
 
 static LARGE_TABLE struct outgoing outgoing[RECORD_BATCH];
 /* Packets stand one behind the other, so that a batch of small ones stays small in the cache. */
-static LARGE_TABLE uint8_t arena[RECORD_BATCH * (BUILD_HEADER_BYTES + BUILD_PAYLOAD_BYTES)];
+static LARGE_TABLE uint8_t arena[TRANSMIT_BYTES];
 static size_t arena_bytes;
 
 static void refuse(const struct record_probe *request, int error)
@@ -185,6 +185,10 @@ static bool prepare(struct outgoing *out, const struct record_probe *request, ui
 		}
 	}
 	if (!build_probe(request, now_ns, out->probe, &packet)) {
+		refuse(request, EAGAIN);
+		return false;
+	}
+	if (arena_bytes + sizeof(packet.header) + packet.payload_bytes > sizeof(arena)) {
 		refuse(request, EAGAIN);
 		return false;
 	}
