@@ -1,13 +1,18 @@
 /*
  * Tells when probes left. Runs in the broker. The kernel's stamps come back through the error queue
- * of the socket that sent: times alone, no byte of any packet (SOF_TIMESTAMPING_OPT_TSONLY), and
- * since IP_RECVERR is never set there, nothing else. A stamp counts only if it lies within the
- * system call that sent its packet; if any does not, the whole batch is told by the clock alone.
+ * of the socket that sent: times and numbers alone, no byte of any packet
+ * (SOF_TIMESTAMPING_OPT_TSONLY), and since IP_RECVERR is never set there, nothing else. A stamp
+ * counts only if it lies within the system call that sent its packet; if any does not, or is
+ * missing, the whole batch is told by the clock alone.
  */
 #include "broker/departure.h"
 
-#include <errno.h>
+/* Before the kernel's headers, which need struct timespec. */
+#include <time.h>
+
+#include <linux/errqueue.h>
 #include <linux/net_tstamp.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,7 +23,9 @@
 #include "common/record.h"
 
 /* When the packet goes to its device's queue. Drivers can stamp later than that, but not all of
- * them do, while this is the same for all devices. */
+ * them do, while this is the same for all devices. Where one device sends through another, as a
+ * bridge does, there are several stamps for a packet, all with the packet's number
+ * (SOF_TIMESTAMPING_OPT_ID): the first counts. */
 const uint32_t departure_flags = SOF_TIMESTAMPING_TX_SCHED;
 
 /* From <linux/net_tstamp.h> of newer kernels (6.12): no second stamp beside SO_TIMESTAMPNS with
@@ -26,8 +33,9 @@ const uint32_t departure_flags = SOF_TIMESTAMPING_TX_SCHED;
 enum { RECEIVED_UNSTAMPED = 1 << 17 };
 
 enum {
-	/* Holds a struct scm_timestamping, with SO_TIMESTAMPNS and IP_RECVERR beside it. */
-	CONTROL_BYTES = 192,
+	/* Holds a struct scm_timestamping and what IP_RECVERR and IPV6_RECVERR would say, with
+	 * SO_TIMESTAMPNS and IPV6_PKTINFO beside them. */
+	CONTROL_BYTES = 256,
 	/* By the clock alone: a packet leaves when so many eighths of the time that it takes the
 	 * kernel have gone by, or this time: what follows is the driver's, or, on loopback, the
 	 * answer's (tests/bench/NOTES.md has measurements). */
@@ -41,7 +49,8 @@ static LARGE_TABLE _Alignas(struct cmsghdr) uint8_t controls[RECORD_BATCH][CONTR
 
 int departure_prepare(int socket)
 {
-	int flags = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY;
+	int flags =
+		SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY | SOF_TIMESTAMPING_OPT_ID;
 	int sparing = flags | RECEIVED_UNSTAMPED;
 
 	if (setsockopt(socket, SOL_SOCKET, SO_TIMESTAMPING, &sparing, sizeof(sparing)) == 0)
@@ -54,50 +63,93 @@ bool departure_is_stamped(void)
 	return stamps_come;
 }
 
-/* How many messages the error queue had, up to `most`. */
-static unsigned int read_queue(int socket, unsigned int most)
+/* How many messages the error queue had; RECORD_BATCH: it may have more. */
+static unsigned int read_queue(int socket)
 {
-	for (unsigned int i = 0; i < most; i++)
+	for (unsigned int i = 0; i < RECORD_BATCH; i++)
 		messages[i].msg_hdr = (struct msghdr){
 			.msg_control = controls[i],
 			.msg_controllen = CONTROL_BYTES,
 		};
-	int count = message_receive_many(socket, messages, most, MSG_DONTWAIT | MSG_ERRQUEUE);
+	int count =
+		message_receive_many(socket, messages, RECORD_BATCH, MSG_DONTWAIT | MSG_ERRQUEUE);
 	return count < 0 ? 0 : (unsigned int)count;
 }
 
 void departure_forget(int socket)
 {
-	while (read_queue(socket, RECORD_BATCH) == RECORD_BATCH)
+	while (read_queue(socket) == RECORD_BATCH)
 		;
 }
 
-/* The stamp in a message; all zero if there is none. */
-static struct timespec stamp_of(struct msghdr *message)
+/* The stamp in a message, and the number of the packet among those that were to be stamped. */
+static bool read_stamp(struct msghdr *message, struct timespec *stamp, uint32_t *number)
 {
-	struct timespec stamp = {0, 0};
+	struct sock_extended_err error;
+	bool has_stamp = false, has_number = false;
 
+	*number = 0;
 	for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at != NULL;
-	     at = message_next_control(message, at))
-		if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_TIMESTAMPING)
-			memcpy(&stamp, CMSG_DATA(at), sizeof(stamp));
-	return stamp;
+	     at = message_next_control(message, at)) {
+		if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_TIMESTAMPING) {
+			memcpy(stamp, CMSG_DATA(at), sizeof(*stamp));
+			has_stamp = true;
+		} else if ((at->cmsg_level == IPPROTO_IP && at->cmsg_type == IP_RECVERR) ||
+			   (at->cmsg_level == IPPROTO_IPV6 && at->cmsg_type == IPV6_RECVERR)) {
+			memcpy(&error, CMSG_DATA(at), sizeof(error));
+			*number = error.ee_data;
+			has_number = true;
+		}
+	}
+	return has_stamp && has_number;
 }
 
-/* The times of just as many stamps as were asked for, or false. */
-static bool read_stamps(int socket, unsigned int wanted, int64_t before_ns, int64_t *times_ns)
-{
-	unsigned int count = read_queue(socket, wanted);
-	bool all = count == wanted;
+/* What has been read of a batch's stamps. */
+struct stamps {
+	int64_t times_ns[RECORD_BATCH];
+	unsigned int count;
+	uint32_t last_number;
+	bool in_a_row;
+};
 
-	for (unsigned int i = 0; i < count && all; i++) {
-		struct timespec stamp = stamp_of(&messages[i].msg_hdr);
-		all = clock_place_stamp(&stamp, before_ns, &times_ns[i]);
-		before_ns = times_ns[i];
+/* Leaves out what other devices said of the same packet, and what was said of earlier batches
+ * before this one began. */
+static void add_stamp(struct stamps *stamps, const struct timespec *stamp, uint32_t number,
+		      int64_t before_ns)
+{
+	int64_t time_ns;
+	bool is_first = stamps->count == 0;
+
+	if (!clock_place_stamp(stamp, is_first ? before_ns : stamps->times_ns[stamps->count - 1],
+			       &time_ns))
+		return;
+	if (!is_first && (int32_t)(number - stamps->last_number) <= 0)
+		return;
+	if (stamps->count == RECORD_BATCH || (!is_first && number != stamps->last_number + 1)) {
+		stamps->in_a_row = false;
+		return;
 	}
-	if (!all && count == wanted)
-		departure_forget(socket);
-	return all;
+	stamps->times_ns[stamps->count++] = time_ns;
+	stamps->last_number = number;
+}
+
+/* False if there is not just one for each of those that were to be stamped. */
+static bool read_stamps(int socket, unsigned int wanted, int64_t before_ns, struct stamps *stamps)
+{
+	unsigned int count;
+
+	stamps->count = 0;
+	stamps->in_a_row = true;
+	do {
+		count = read_queue(socket);
+		for (unsigned int i = 0; i < count; i++) {
+			struct timespec stamp;
+			uint32_t number;
+			if (read_stamp(&messages[i].msg_hdr, &stamp, &number))
+				add_stamp(stamps, &stamp, number, before_ns);
+		}
+	} while (count == RECORD_BATCH);
+	return stamps->in_a_row && stamps->count == wanted;
 }
 
 static void note(struct probe *probe, int64_t left_ns, int64_t doubt_ns)
@@ -148,16 +200,16 @@ static void note_by_stamps(const struct departure *batch, unsigned int count, in
 void departure_note(int socket, const struct departure *batch, unsigned int count,
 		    int64_t before_ns)
 {
-	int64_t stamps_ns[RECORD_BATCH];
+	struct stamps stamps;
 	unsigned int wanted = 0;
 	int64_t after_ns = clock_compare();
 
 	for (unsigned int i = 0; i < count; i++)
 		wanted += batch[i].is_stamped;
 	if (wanted != 0)
-		stamps_come = read_stamps(socket, wanted, before_ns, stamps_ns);
+		stamps_come = read_stamps(socket, wanted, before_ns, &stamps);
 	if (wanted != 0 && stamps_come)
-		note_by_stamps(batch, count, before_ns, after_ns, stamps_ns);
+		note_by_stamps(batch, count, before_ns, after_ns, stamps.times_ns);
 	else
 		note_by_clock(batch, count, before_ns, after_ns);
 }

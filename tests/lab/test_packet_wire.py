@@ -347,6 +347,39 @@ class OnTheWire(unittest.TestCase):
                              sorted(NUMBERS[p][family] for p in PROTOCOLS))
 
 
+class ThroughTwoDevices(unittest.TestCase):
+    def test_times(self):
+        """Where one device sends through another, the kernel says of each when a packet left."""
+        with packet_nets.chain(0) as net:
+            for command in ('link add br0 type bridge', 'addr flush dev eth0',
+                            'link set eth0 master br0', 'addr add 198.18.0.1/24 dev br0',
+                            'link set br0 up'):
+                done = lab.run(['ip', *command.split()])
+                if done.returncode != 0:
+                    self.skipTest(done.stderr.strip())
+            with net.client() as client:
+                while client.one('send-probe ip-4 198.18.0.2 timeout 0.5').word != 'reply':
+                    pass
+                for count in 16, 64, 256:
+                    with self.subTest(count=count):
+                        self.compare(client, count)
+
+    def compare(self, client, count):
+        with lab.Capture(device='br0', filter='icmp') as capture:
+            replies = client.ask(*['send-probe ip-4 198.18.0.2'] * count)
+        asked, answered = {}, {}
+        for packet in wire.read_pcap(capture.path):
+            when = {8: asked, 0: answered}[packet.type]
+            when.setdefault((packet.identifier, packet.sequence), packet.when)
+        self.assertEqual(len(answered), count)
+        more = sorted(int(reply['round-trip-time']) - (answered[key] - asked[key]) * 1e6
+                      for key, reply in zip(asked, replies))
+        tap.note('%d, reported minus captured: median %.0f us, least %.0f us, most %.0f us' % (
+            count, more[count // 2], more[0], more[-1]))
+        # All but those that were sent while the machine did something else.
+        self.assertLess(max(abs(more[count // 8]), abs(more[-1 - count // 8])), 20)
+
+
 if __name__ == '__main__':
     lab.enter()
     tap.main()

@@ -180,21 +180,38 @@ Test(departure, without_stamps_by_the_clock)
 Test(departure, a_late_stamp_is_nobodys)
 {
 	batch[0].is_stamped = batch[1].is_stamped = true;
-	(void)send_batch(1);
+	(void)send_batch(2);
+	nanosleep(&(struct timespec){0, 100000}, NULL);
 	int64_t before_ns = send_batch(2);
 	departure_note(fd, batch, 2, before_ns);
-	cr_expect_not(departure_is_stamped());
-	cr_expect_geq(probes[0].sent_ns, before_ns);
+	cr_expect(departure_is_stamped());
+	for (int i = 0; i < 2; i++) {
+		cr_expect_geq(probes[i].sent_ns, before_ns);
+		cr_expect_eq(probes[i].sent_doubt_ns, 0u);
+	}
+	cr_expect_gt(probes[1].sent_ns, probes[0].sent_ns);
 	cr_expect(error_queue_is_empty(), "nothing is left for the next batch");
+
+	(void)send_batch(2);
+	departure_forget(fd);
+	cr_expect(error_queue_is_empty());
+}
+
+/* As if it came within the call: there is one too many then, and nobody knows which. */
+Test(departure, a_stamp_too_many_makes_all_doubtful)
+{
+	batch[0].is_stamped = batch[1].is_stamped = true;
+	int64_t before_ns = send_batch(1);
+	(void)send_batch(2);
+	departure_note(fd, batch, 2, before_ns);
+	cr_expect_not(departure_is_stamped());
+	cr_expect_eq(probes[0].sent_ns - probes[0].sent_doubt_ns, before_ns);
+	cr_expect(error_queue_is_empty());
 
 	before_ns = send_batch(2);
 	departure_note(fd, batch, 2, before_ns);
 	cr_expect(departure_is_stamped(), "they are asked for and believed again");
 	cr_expect_eq(probes[1].sent_doubt_ns, 0u);
-
-	(void)send_batch(2);
-	departure_forget(fd);
-	cr_expect(error_queue_is_empty());
 }
 
 /* Two were to be stamped, and one is not, or not yet. */
