@@ -50,8 +50,9 @@ endif
 
 # The broker and mtr-packet are started anew for each mtr, and most of a start is the C library's: they
 # are linked with musl where that is installed, with the compiler's own C library otherwise, or when
-# MUSL is set to nothing. MUSL is the folder of musl's libc.a, MUSL_HEADERS that of its headers. The
-# kernel's headers must be seen, but not the other C library's next to them: hence a folder of links.
+# MUSL is set to nothing. (musl knows no _FORTIFY_SOURCE.) MUSL is the folder of musl's libc.a,
+# MUSL_HEADERS that of its headers. The kernel's headers must be seen, but not the other C library's
+# next to them: hence a folder of links.
 CPU           = $(firstword $(subst -, ,$(MACHINE)))
 MUSL         ?= $(patsubst %/rcrt1.o,%,$(wildcard /usr/lib/$(CPU)-linux-musl/rcrt1.o))
 MUSL_HEADERS ?= $(subst /lib/,/include/,$(MUSL))

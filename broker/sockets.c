@@ -257,6 +257,16 @@ static const char *open_raw_family(uint8_t family, bool exists,
 	return NULL;
 }
 
+/* Another processor may have been about to put a packet into a socket when its filter came, and
+ * have done so after the socket was drained. By now, some hundred system calls later, it has. */
+static const char *drain_again(bool has_ipv6)
+{
+	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd += 2)
+		if ((has_ipv6 || sockets_raw_family(fd) == 4) && drain(fd) != 0)
+			return "empty a raw socket";
+	return NULL;
+}
+
 /* A kernel that has sockets of IPv6 has those of IPv4. */
 static const char *open_all_raw(bool has_ipv6, struct broker_sockets *sockets)
 {
@@ -267,6 +277,8 @@ static const char *open_all_raw(bool has_ipv6, struct broker_sockets *sockets)
 		failed = open_raw_family(4, true, &ports, &sockets->features);
 	if (failed == NULL)
 		failed = open_raw_family(6, has_ipv6, &ports, &sockets->features);
+	if (failed == NULL)
+		failed = drain_again(has_ipv6);
 	return failed;
 }
 

@@ -35,8 +35,10 @@ int sockets_raw(uint8_t family, uint8_t protocol, bool dont_fragment);
  * that cannot be; only where there is no loopback address, and only of making it deaf again. */
 bool sockets_hear(int descriptor, bool any);
 
-/* Binds DESC_ECHO to an IPv4 address, in network byte order, unless it is bound to it. False if the
- * kernel refuses, because it is not this host's; the socket is then bound to no known address. */
+/* Binds DESC_ECHO to a unicast IPv4 address, in network byte order, unless it is bound to it. False
+ * if the kernel refuses, because it is not this host's; the socket is then bound to no known
+ * address. A subnet's broadcast address is not refused: probes leave from the address that the
+ * route says then, and have no answer. */
 bool sockets_echo_from(uint32_t address_be);
 
 /* What sockets_raw(family, protocol, false) was asked for, from its descriptor: the receiving

@@ -22,6 +22,7 @@
 #include "broker/sockets.h"
 #include "common/message.h"
 #include "common/wire.h"
+#include "policy/admission.h"
 #include "policy/privilege.h"
 
 /* Not in the C library's headers; <linux/in6.h> does not go together with them. */
@@ -159,7 +160,7 @@ static bool is_plain_echo(const struct record_probe *request)
 static uint32_t echo_source_be(const struct record_probe *requests, size_t count)
 {
 	if (count < WORTH_BINDING || !is_plain_echo(requests) ||
-	    !sockets_echo_from(source_be(requests)))
+	    !admission_is_unicast(4, requests->source) || !sockets_echo_from(source_be(requests)))
 		return 0;
 	return source_be(requests);
 }

@@ -48,10 +48,12 @@ void broker_find(const char *wanted, char *path, size_t size)
 
 /* The child of vfork(2), from there to execve(2): its three descriptors and nothing else; its
  * signals it puts in order itself. It runs in the memory of its parent, which stands still
- * meanwhile: it may call nothing but the system, and write nothing but *error, why it failed.
+ * meanwhile: it may call nothing but the system, and write nothing but *error, why it failed, and
+ * errno.
  * Should a signal reach it, the parent has no handlers that could run here. */
 static _Noreturn void become(const char *path, int channel_fd, int words_fd, volatile int *error)
 {
+	static const char cannot[] = "postern-broker: cannot be run: ";
 	char name[] = "postern-broker";
 	char *const argv[] = {name, NULL};
 	char *const envp[] = {NULL};
@@ -61,6 +63,11 @@ static _Noreturn void become(const char *path, int channel_fd, int words_fd, vol
 	    dup2(null_fd, STDOUT_FILENO) >= 0 && dup2(words_fd, STDERR_FILENO) >= 0)
 		execve(path, argv, envp);
 	*error = errno;
+	/* Where vfork(2) is a fork(2), as musl has it on some processors, the parent does not see
+	 * that: this it will hear. */
+	const char *why = strerror(errno);
+	(void)!write(words_fd, cannot, sizeof(cannot) - 1);
+	(void)!write(words_fd, why, strlen(why));
 	_exit(EXIT_FAILURE);
 }
 

@@ -224,7 +224,8 @@ static bool wait_for_work(struct packet *packet)
 		{.fd = transport_fd(packet->transport),
 		 .events = transport_poll_events(packet->transport)},
 		/* Looked at after stdin: a change that was made before the request that ends this
-		 * wait was written shows before the request is read. */
+		 * wait was written shows before the request is read. (Those that are read with it
+		 * may have been written some microseconds later.) */
 		{.fd = packet->session.routes ? route_watch(packet->session.routes) : -1,
 		 .events = POLLIN},
 	};

@@ -40,6 +40,14 @@ static enum line_kind line_unfinished(struct line_reader *reader)
 	return LINE_TOO_LONG;
 }
 
+/* A line without its newline, and without a carriage return before that. */
+static struct text without_return(const char *from, size_t length)
+{
+	if (length > 0 && from[length - 1] == '\r')
+		length--;
+	return (struct text){from, length};
+}
+
 enum line_kind line_next(struct line_reader *reader, struct text *line)
 {
 	for (;;) {
@@ -58,9 +66,7 @@ enum line_kind line_next(struct line_reader *reader, struct text *line)
 		}
 		if (length > LINE_BYTES)
 			return LINE_TOO_LONG;
-		if (length > 0 && from[length - 1] == '\r')
-			length--;
-		*line = (struct text){from, length};
+		*line = without_return(from, length);
 		return LINE_TEXT;
 	}
 }
@@ -73,7 +79,7 @@ bool line_ahead(const struct line_reader *reader, size_t *ahead, struct text *li
 
 	if (!newline)
 		return false;
-	*line = (struct text){from, (size_t)(newline - from)};
-	*ahead += line->length + 1;
+	*ahead += (size_t)(newline - from) + 1;
+	*line = without_return(from, (size_t)(newline - from));
 	return true;
 }

@@ -1,7 +1,8 @@
 /*
- * Read-only after relocation, for programs without a dynamic loader. Runs first thing in the broker
- * and, where it is linked so, in the front end, once that has started the broker: whoever later
- * finds a way to write into the process finds no table of addresses to write to.
+ * Read-only after relocation, for programs without a dynamic loader. Runs in the broker once it
+ * has put in order what it inherited, and, where it is linked so, in the front end, once that has
+ * started the broker: whoever later finds a way to write into the process finds no table of
+ * addresses to write to.
  */
 #include "policy/relro.h"
 

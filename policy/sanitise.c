@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdint.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -36,12 +36,15 @@ static bool hold_off_signals(struct step_failure *failure)
 	const struct sigaction ignore = {.sa_handler = SIG_IGN};
 	const struct sigaction standard = {.sa_handler = SIG_DFL};
 	/* All that the kernel has: the C library's sets leave out those that it keeps to itself. */
-	const uint64_t blocked = ~(UINT64_C(1) << (SIGTERM - 1));
+	unsigned long blocked[_NSIG / 8 / sizeof(unsigned long)];
+
+	memset(blocked, 0xff, sizeof(blocked));
+	blocked[0] &= ~(1UL << (SIGTERM - 1));
 
 	/* Ignoring it discards one that waits: it was sent to what the caller was before. */
 	if (sigaction(SIGTERM, &ignore, NULL) != 0 || sigaction(SIGTERM, &standard, NULL) != 0)
 		return step_failed(failure, "reset SIGTERM", NULL);
-	if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, NULL, sizeof(blocked)) != 0)
+	if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, blocked, NULL, sizeof(blocked)) != 0)
 		return step_failed(failure, "block signals", NULL);
 	return true;
 }

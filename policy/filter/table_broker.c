@@ -32,7 +32,8 @@ static const struct entry entries[] = {
 	ALLOW(sendmmsg, "probes leave", SENDING(0), IS(3, SEND)),
 	ALLOW(bind,
 	      "to hear while answers are awaited; to be the source of echo requests, which the "
-	      "kernel allows of this host's addresses only; and for a port of the user's choice: "
+	      "kernel allows of this host's addresses only (or, for one of many hosts, takes the "
+	      "route's); and for a port of the user's choice: "
 	      "UDP only, once a socket, and none below 1024 without CAP_NET_BIND_SERVICE",
 	      SENDING(0)),
 	ALLOW(recvmmsg, "answers arrive", RECEIVING(0), IS(3, RECEIVE), IS_NULL(4)),

@@ -329,9 +329,10 @@ class Kernel(WithBroker):
 
     def test_a_message_of_echo_requests_from_elsewhere(self):
         """The kernel refuses them one by one, and again when it has known the address before."""
-        for source in ('127.0.0.5', OTHER_HOST, '127.0.0.5', OTHER_HOST):
+        for source in ('127.0.0.5', OTHER_HOST, '127.0.0.5', OTHER_HOST, '224.0.0.1',
+                       '255.255.255.255'):
             events, asked = self.ask_from(*[source] * 64)
-            local = source != OTHER_HOST
+            local = source == '127.0.0.5'
             self.assertEqual({e.what for e in events},
                              {brokers.REPLY if local else brokers.FAILED})
             self.assertEqual({socket.inet_ntoa(p[12:16]) for p in asked},
