@@ -17,8 +17,9 @@
 /* They stand in a row: fewer comparisons do for all than for each kind. */
 _Static_assert(DESC_ECHO + 1 == DESC_RAW_FIRST && DESC_RAW_LAST + 1 == DESC_LOCAL_FIRST,
 	       "no other descriptor is between them");
-#define SENDING(n)   BETWEEN(n, DESC_ECHO, DESC_LOCAL_LAST)
+#define SENDING(n)   BETWEEN(n, DESC_ECHO, DESC_RAW_LAST)
 #define RECEIVING(n) BETWEEN(n, DESC_RAW_FIRST, DESC_LOCAL_LAST)
+#define ALL(n)       BETWEEN(n, DESC_ECHO, DESC_LOCAL_LAST)
 
 /* Nothing but ppoll ever waits: a peer that does not read or a full socket buffer cannot stop the
  * broker. MSG_NOSIGNAL, because the front end may be gone. */
@@ -35,12 +36,12 @@ static const struct entry entries[] = {
 	      "kernel allows of this host's addresses only (or, for one of many hosts, takes the "
 	      "route's); and for a port of the user's choice: "
 	      "UDP only, once a socket, and none below 1024 without CAP_NET_BIND_SERVICE",
-	      SENDING(0)),
+	      ALL(0)),
 	ALLOW(recvmmsg, "answers arrive", RECEIVING(0), IS(3, RECEIVE), IS_NULL(4)),
 	ALLOW(recvmmsg,
 	      "when probes left, and ICMP errors about probes from a port of the user's choice: "
 	      "without IP_RECVERR a raw socket's error queue has nothing but times",
-	      SENDING(0), IS(3, RECEIVE_ERROR), IS_NULL(4)),
+	      ALL(0), IS(3, RECEIVE_ERROR), IS_NULL(4)),
 	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, RECEIVE)),
 	ALLOW(sendto,
 	      "events leave. Never by sendmsg: it can carry descriptors, and an accomplice at the "

@@ -117,7 +117,7 @@ static bool may(long call, uint64_t fd, uint64_t flags)
 	case SYS_recvmsg:
 		return fd == DESC_CHANNEL && flags == RECEIVE;
 	case SYS_sendmmsg:
-		return (is_raw(fd) || fd == DESC_ECHO || is_local(fd)) && flags == SEND;
+		return (is_raw(fd) || fd == DESC_ECHO) && flags == SEND;
 	case SYS_recvmmsg:
 		return ((is_raw(fd) || is_local(fd)) && flags == RECEIVE) ||
 		       ((is_raw(fd) || is_local(fd) || fd == DESC_ECHO) && flags == RECEIVE_ERROR);
