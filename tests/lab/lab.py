@@ -80,6 +80,9 @@ def _reexecute(unable_status):
         if tried.returncode == 0:
             os.environ[_MARK] = "1"
             sys.stdout.flush()
+            # In the background of a script they are ignored, and all that is started inherits that.
+            for number in signal.SIGINT, signal.SIGQUIT:
+                signal.signal(number, signal.SIG_DFL)
             os.execvp(command[0], command + [sys.executable] + _own_arguments())
         complaint = tried.stderr.strip()
     print(f"lab: cannot make namespaces here ({complaint}); run it as root, or allow user "
