@@ -468,9 +468,13 @@ class Peer(WithBroker):
         """It hears of half of the answers while the other probes are being sent. That answers are
         there at once is the kernel's part, and a busy one may be late."""
         self.assertEqual(sum(ask_for_all(self.broker)), 64)
-        rounds = [ask_for_all(self.broker) for _ in range(20)]
-        self.assertEqual({sum(lengths) for lengths in rounds}, {64})
-        self.assertIn([32, 32], rounds)
+        deadline = time.monotonic() + 10
+        lengths = []
+        while lengths != [32, 32] and time.monotonic() < deadline:
+            lengths = ask_for_all(self.broker)
+            self.assertEqual(sum(lengths), 64)
+            time.sleep(0.001)
+        self.assertEqual(lengths, [32, 32])
 
     def test_one_in_a_hurry(self):
         """Who sends more before it has heard of the first gets the answers to a message together."""
