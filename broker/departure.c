@@ -63,22 +63,21 @@ bool departure_is_stamped(void)
 	return stamps_come;
 }
 
-/* How many messages the error queue had; RECORD_BATCH: it may have more. */
-static unsigned int read_queue(int socket)
+/* How many messages the error queue had; `most`: it may have more. */
+static unsigned int read_queue(int socket, unsigned int most)
 {
-	for (unsigned int i = 0; i < RECORD_BATCH; i++)
+	for (unsigned int i = 0; i < most; i++)
 		messages[i].msg_hdr = (struct msghdr){
 			.msg_control = controls[i],
 			.msg_controllen = CONTROL_BYTES,
 		};
-	int count =
-		message_receive_many(socket, messages, RECORD_BATCH, MSG_DONTWAIT | MSG_ERRQUEUE);
+	int count = message_receive_many(socket, messages, most, MSG_DONTWAIT | MSG_ERRQUEUE);
 	return count < 0 ? 0 : (unsigned int)count;
 }
 
 void departure_forget(int socket)
 {
-	while (read_queue(socket) == RECORD_BATCH)
+	while (read_queue(socket, RECORD_BATCH) == RECORD_BATCH)
 		;
 }
 
@@ -136,19 +135,21 @@ static void add_stamp(struct stamps *stamps, const struct timespec *stamp, uint3
 /* False if there is not just one for each of those that were to be stamped. */
 static bool read_stamps(int socket, unsigned int wanted, int64_t before_ns, struct stamps *stamps)
 {
+	/* One each, or two through a bridge, and then it is empty. */
+	unsigned int most = 2 * wanted < RECORD_BATCH ? 2 * wanted + 1 : RECORD_BATCH;
 	unsigned int count;
 
 	stamps->count = 0;
 	stamps->in_a_row = true;
 	do {
-		count = read_queue(socket);
+		count = read_queue(socket, most);
 		for (unsigned int i = 0; i < count; i++) {
 			struct timespec stamp;
 			uint32_t number;
 			if (read_stamp(&messages[i].msg_hdr, &stamp, &number))
 				add_stamp(stamps, &stamp, number, before_ns);
 		}
-	} while (count == RECORD_BATCH);
+	} while (count == most);
 	return stamps->in_a_row && stamps->count == wanted;
 }
 
