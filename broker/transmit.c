@@ -39,7 +39,7 @@ enum {
 	 * interruption of the process spoils the send times of those between two
 	 * (tests/bench/NOTES.md). */
 	FEW = 16,
-	SOME = 32,
+	SOME = 64,
 	/* Where stamps do not come, so many leave between two readings of the clock. */
 	PACKETS_A_READING = 4,
 	/* As many echo requests from one address are worth a call that binds a socket to it. */
