@@ -1,11 +1,10 @@
 /*
- * How a table of allowed system calls is written. The tables (table_NAME.c) are data for people who
- * review them; mkfilter turns each into a BPF program while building. Nothing of this is in a
- * program that is installed.
+ * How a table of allowed system calls is written. mkfilter turns each table (table_NAME.c) into a
+ * BPF program while building. Nothing of this is in a program that is installed.
  *
- * An entry allows one system call, if all its conditions hold, for the reason it gives. Several
- * entries for one call: one of them must hold. What no entry allows gets the table's answer, and so
- * does every call of a foreign architecture (32-bit and x32 included).
+ * An entry allows one system call if all its conditions hold. Of several entries for one call, one
+ * must hold. What no entry allows gets the table's answer. A call of a foreign architecture (32-bit
+ * and x32 included) ends the process.
  */
 #ifndef POSTERN_POLICY_FILTER_TABLE_H
 #define POSTERN_POLICY_FILTER_TABLE_H
@@ -69,6 +68,6 @@ struct table {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-extern const struct table table_broker, table_packet, table_tracepath, table_resolver;
+extern const struct table table_broker, table_mtr_packet, table_tracepath, table_names;
 
 #endif

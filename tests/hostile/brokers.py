@@ -16,30 +16,32 @@ import lab  # noqa: E402
 BROKER = lab.build('postern-broker')
 FRONT_END = lab.build('mtr-packet')
 
-HELLO, PROBE, CANCEL, EVENT, EVENT_EXT = 1, 2, 3, 4, 5
-REPLY, ICMP_ERROR, FAILED, BUSY = 1, 2, 3, 4
-DONT_FRAGMENT, MARK, FLOW = 1, 2, 4
+HELLO, PROBE, ANSWER, LONG_ANSWER, FAILURE = 1, 2, 3, 4, 5
+DONT_FRAGMENT, WITH_MARK, WITH_NONCE, WITH_FLOW_LABEL = 1, 2, 4, 8
 ICMP, TCP, UDP, SCTP = 1, 6, 17, 132
+FEATURE_ICMP, FEATURE_SCTP, FEATURE_MARK, FEATURE_IPV6_SHIFT = 1, 8, 1 << 16, 8
 
-BATCH = 256  # records in a message at most (common/record.h)
+BATCH = 64       # records in a message at most (common/record.h)
+PROBE_IDS = 16
 
-USAGE, VIOLATION, SYSTEM, NO_PERMISSION = 64, 65, 71, 77
+START, CHANNEL, BAD_REQUEST, NO_PRIVILEGE = 1, 64, 65, 77  # exit statuses (broker/fatal.h)
 
-_PROBE = struct.Struct('=BBBBBBHIHHHHIII16s16s')
-_EVENT = struct.Struct('=BBBBIqq16sIIiBBBBH6x')
+_HELLO = struct.Struct('=B3xIIIII16H')
+_PROBE = struct.Struct('=BBBBBBHIHHIIIIB7s8s16s16s')
+_ANSWER = struct.Struct('=BBBxIqq16s16sIHH80s')
+_FAILURE = struct.Struct('=B3xIiI')
+_SIZES = {ANSWER: _ANSWER.size, LONG_ANSWER: _ANSWER.size + 1240, FAILURE: _FAILURE.size}
 _libc = ctypes.CDLL(None, use_errno=True)
 
-
 def probe(kind=PROBE, family=4, protocol=ICMP, ttl=64, tos=0, payload_byte=0, flags=0, cookie=0,
-          size=64, port=0, source_port=0, reserved=0, ifindex=0, mark=0, flow=0,
-          to='127.0.0.1', source='127.0.0.1'):
+          size=64, port=0, number=None, ifindex=0, mark=0, flow_label=0, probe_id=0,
+          reserved=bytes(7), nonce=bytes(8), to='127.0.0.1', source=bytes(16)):
     """A request; addresses as text or as bytes."""
+    if number is None:
+        number = cookie & 0xffff if protocol == ICMP else cookie + 1
     return _PROBE.pack(kind, family, protocol, ttl, tos, payload_byte, flags, cookie, size, port,
-                       source_port, reserved, ifindex, mark, flow, _address(to), _address(source))
-
-
-def cancel(cookie, reserved=b'\0\0\0', kind=CANCEL):
-    return struct.pack('=B3sI', kind, reserved, cookie)
+                       number, ifindex, mark, flow_label, probe_id, reserved, nonce,
+                       _address(to), _address(source))
 
 
 def _address(address):
@@ -48,14 +50,29 @@ def _address(address):
     return address
 
 
-class Event:
+class Hello:
     def __init__(self, raw):
-        (self.kind, self.what, self.type, self.code, self.cookie, self.sent_ns, self.received_ns,
-         self.responder, _, self.mtu, self.error, _, _, _, _, _) = _EVENT.unpack(raw[:64])
+        self.size = len(raw)
+        (self.kind, self.version, self.features, self.slots, self.batch, _,
+         *self.probe_ids) = _HELLO.unpack(raw)
+
+
+class Event:
+    """What came back for a probe: an answer with its first bytes, or the errno of the send."""
+
+    def __init__(self, raw):
+        self.kind = raw[0]
+        self.error = 0
+        if self.kind == FAILURE:
+            _, self.cookie, self.error, _ = _FAILURE.unpack(raw)
+            return
+        (_, self.protocol, self.ttl, self.cookie, self.sent_ns, self.received_wall_ns,
+         self.responder, self.local, self.ifindex, self.packet_bytes, data_bytes,
+         data) = _ANSWER.unpack(raw[:_ANSWER.size])
+        self.data = (raw[_ANSWER.size:] if self.kind == LONG_ANSWER else data)[:data_bytes]
 
     def __repr__(self):
-        return 'Event(what=%d type=%d code=%d cookie=%#x error=%d)' % (
-            self.what, self.type, self.code, self.cookie, self.error)
+        return 'Event(kind=%d cookie=%#x error=%d)' % (self.kind, self.cookie, self.error)
 
 
 class Broker:
@@ -85,7 +102,9 @@ class Broker:
             return b''
 
     def hello(self, timeout=10):
-        return self.receive(timeout)
+        """The first message; None if there was none."""
+        message = self.receive(timeout)
+        return Hello(message) if message else None
 
     def events(self, count=1, timeout=5):
         found = []
@@ -93,7 +112,7 @@ class Broker:
             message = self.receive(timeout)
             if not message:
                 break
-            size = 576 if message[0] == EVENT_EXT else 64
+            size = _SIZES[message[0]]
             found += [Event(message[at:at + size]) for at in range(0, len(message), size)]
         return found
 

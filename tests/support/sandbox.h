@@ -1,6 +1,6 @@
 /*
- * Runs a function in a child of its own and tells how the child ended: for what a process can do
- * only once, like entering a filter, or giving up its identity. Used by tests.
+ * Runs a function in a child process and tells how the child ended: for what a process can do only
+ * once, as entering a filter or giving up its identity. Used by tests.
  */
 #ifndef POSTERN_TESTS_SUPPORT_SANDBOX_H
 #define POSTERN_TESTS_SUPPORT_SANDBOX_H
@@ -17,11 +17,11 @@ struct sandbox_end {
 struct sandbox_end sandbox_run(int (*body)(void *context), void *context);
 
 #ifdef __x86_64__
-/* A harmless call by the 32-bit entry (int $0x80), a second door to all that a filter forbids: true
- * if it did what it should. Where there is no such entry the process is ended by SIGSEGV. */
+/* A harmless call by the 32-bit entry (int $0x80), which a filter must forbid as well: true if the
+ * call succeeded. Where there is no such entry the process is ended by SIGSEGV. */
 bool sandbox_call_32_bit(void);
 
-/* Whether there is one: some kernels and hypervisors have none. Tried in a child of its own. */
+/* Whether there is one: some kernels and hypervisors have none. Tried in a child process. */
 bool sandbox_has_32_bit(void);
 
 /* Added to the number of a call it makes an x32 call of it, where the kernel has these; filters see

@@ -1,10 +1,9 @@
 /*
  * Giving up identity and capabilities, from the privilege that there is: as root, or as the root of
- * a user namespace of the test's own. What the real broker has left in every way of starting it is
- * read from outside by tests/hostile/.
+ * a user namespace that the test makes. What the real broker has left in every way of starting it
+ * is read from outside by tests/hostile/.
  */
 #include <criterion/criterion.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -15,10 +14,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "policy/privilege.h"
+#include "broker/fatal.h"
+#include "broker/privilege.h"
 #include "tests/support/sandbox.h"
 
 enum {
@@ -36,15 +37,13 @@ static bool write_text(const char *path, const char *text)
 	return written;
 }
 
-/* Root, of the machine or of a namespace that maps user 0 alone. */
-static bool become_root(void)
+/* Root of a user namespace that has user 0 alone. */
+static bool become_namespace_root(void)
 {
 	char map[32];
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 
-	if (uid == 0)
-		return true;
 	if (unshare(CLONE_NEWUSER) != 0 || !write_text("/proc/self/setgroups", "deny"))
 		return false;
 	snprintf(map, sizeof(map), "0 %u 1", uid);
@@ -54,230 +53,160 @@ static bool become_root(void)
 	return write_text("/proc/self/gid_map", map);
 }
 
-static uint64_t read_set(bool (*member)(unsigned capability))
-{
-	uint64_t set = 0;
+struct way {
+	const char *what;
+	uid_t real_uid; /* with effective user 0, as a setuid file leaves it */
+	gid_t real_gid;
+	uint32_t permitted; /* at the start */
+	uint32_t inheritable;
+	bool keep_net_raw;
+	uid_t uid; /* in the end */
+	gid_t gid;
+	size_t groups;
+	bool may_mark;
+};
 
-	for (unsigned capability = 0; capability < 64; capability++)
-		if (member(capability))
-			set |= UINT64_C(1) << capability;
-	return set;
-}
+enum { ALL = -1 };
 
-static bool in_bounding_set(unsigned capability)
-{
-	return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0;
-}
+#define BIT(capability) (1u << (capability))
 
-static bool in_ambient_set(unsigned capability)
-{
-	return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0;
-}
-
-static bool read_capabilities(struct __user_cap_data_struct data[2])
+static bool set_capabilities(uint32_t permitted, uint32_t inheritable)
 {
 	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {
+		{.permitted = permitted, .inheritable = inheritable}};
 
-	return syscall(SYS_capget, &self, data) == 0;
+	return syscall(SYS_capset, &self, data) == 0;
+}
+
+static bool capabilities_are(uint32_t expected)
+{
+	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	return syscall(SYS_capget, &self, data) == 0 && data[0].permitted == expected &&
+	       data[0].effective == expected && data[0].inheritable == 0 &&
+	       data[1].permitted == 0 && data[1].effective == 0 && data[1].inheritable == 0;
+}
+
+/* Of the capabilities that the kernel has. */
+static bool bounding_set_is_empty(void)
+{
+	for (unsigned capability = 0; capability < 64; capability++)
+		if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0)
+			return false;
+	return true;
+}
+
+static bool ids_are(uid_t uid, gid_t gid)
+{
+	uid_t real, effective, saved;
+	gid_t real_gid, effective_gid, saved_gid;
+
+	return getresuid(&real, &effective, &saved) == 0 && real == uid && effective == uid &&
+	       saved == uid && getresgid(&real_gid, &effective_gid, &saved_gid) == 0 &&
+	       real_gid == gid && effective_gid == gid && saved_gid == gid;
+}
+
+static bool arrange(const struct way *way)
+{
+	if (setgroups(2, (gid_t[]){4, 27}) != 0 || setresgid(way->real_gid, 0, 0) != 0 ||
+	    setresuid(way->real_uid, 0, 0) != 0)
+		return false;
+	return way->permitted == (uint32_t)ALL ||
+	       set_capabilities(way->permitted, way->inheritable);
 }
 
 static int give_everything_up(void *context)
 {
-	const bool *keep_net_raw = context;
-	struct step_failure failure;
-	struct __user_cap_data_struct data[2];
-	uint32_t expected = *keep_net_raw ? 1u << CAP_NET_RAW : 0;
+	const struct way *way = context;
 
-	if (!become_root())
+	if (geteuid() != 0)
 		return CANNOT;
-	if (!privilege_raise_net_raw(&failure) || !privilege_give_up_identity(&failure) ||
-	    !privilege_reduce_capabilities(*keep_net_raw, &failure))
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || !arrange(way))
 		return 1;
-	if (!read_capabilities(data) || data[0].permitted != expected || data[1].permitted != 0)
-		return 2;
-	if (data[0].effective || data[1].effective || data[0].inheritable || data[1].inheritable)
+	privilege_become_invoker();
+	/* A socket is the invoking user's, and a raw one can be opened. */
+	struct stat is;
+	int fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+	if (fd < 0 || fstat(fd, &is) != 0 || is.st_uid != way->real_uid)
 		return 3;
-	if (read_set(in_bounding_set) != 0 || read_set(in_ambient_set) != 0)
+	if (way->real_uid != 0 && !capabilities_are(BIT(CAP_NET_RAW)))
 		return 4;
-	if (socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) >= 0 || errno != EPERM)
+	if (privilege_may_mark() != way->may_mark)
 		return 5;
-	/* Nothing comes back: not by asking, and not by being user 0. */
-	data[0].permitted = data[0].effective = ~0u;
-	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3};
-	if (syscall(SYS_capset, &self, data) == 0)
+	privilege_give_up(way->keep_net_raw);
+	if (!ids_are(way->uid, way->gid) || (size_t)getgroups(0, NULL) != way->groups)
 		return 6;
-	return GOOD;
+	if (!capabilities_are(way->keep_net_raw ? BIT(CAP_NET_RAW) : 0))
+		return 7;
+	if ((way->permitted & BIT(CAP_SETPCAP)) != 0 && !bounding_set_is_empty())
+		return 8;
+	if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
+		return 9;
+	return way->uid == 0 || setuid(0) != 0 ? GOOD : 10;
 }
 
-static void expect_good(struct sandbox_end end)
+Test(privilege, every_way_of_starting)
 {
+	const uint32_t all = (uint32_t)ALL, raw = BIT(CAP_NET_RAW);
+	const struct way ways[] = {
+		{"root", 0, 0, all, 0, false, 65534, 65534, 0, true},
+		{"root, with marks", 0, 0, all, 0, true, 65534, 65534, 0, true},
+		{"root, CAP_NET_RAW only", 0, 0, raw, 0, false, 0, 0, 2, true},
+		{"root, CAP_NET_RAW only, with marks", 0, 0, raw, 0, true, 0, 0, 2, true},
+		{"root, no CAP_SETGID", 0, 0, raw | BIT(CAP_SETUID), 0, false, 65534, 0, 2, true},
+		{"root, no CAP_SETUID", 0, 0, raw | BIT(CAP_SETGID), 0, false, 0, 0, 2, true},
+		{"setuid", 1234, 2345, all, 0, false, 1234, 2345, 2, false},
+		{"setuid, group 0", 1234, 0, all, 0, false, 1234, 0, 2, false},
+		{"setuid, CAP_NET_RAW only", 1234, 2345, raw, 0, false, 1234, 2345, 2, false},
+		{"marks by CAP_NET_RAW", 1234, 2345, raw, raw, true, 1234, 2345, 2, true},
+		{"marks by CAP_NET_ADMIN", 1234, 2345, raw | BIT(CAP_NET_ADMIN), BIT(CAP_NET_ADMIN),
+		 true, 1234, 2345, 2, true},
+	};
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		struct sandbox_end end = sandbox_run(give_everything_up, (void *)&ways[i]);
+		if (end.signal == 0 && end.status == CANNOT)
+			cr_skip_test("only root can");
+		cr_expect(end.signal == 0 && end.status == GOOD, "%s: signal %d, status %d",
+			  ways[i].what, end.signal, end.status);
+	}
+}
+
+/* In a user namespace with one user there is no other to become. */
+static int stay_root_of_a_namespace(void *context)
+{
+	(void)context;
+	if (!become_namespace_root())
+		return CANNOT;
+	privilege_become_invoker();
+	privilege_give_up(false);
+	if (!ids_are(0, 0))
+		return 1;
+	return capabilities_are(0) && bounding_set_is_empty() ? GOOD : 2;
+}
+
+Test(privilege, root_of_a_user_namespace)
+{
+	struct sandbox_end end = sandbox_run(stay_root_of_a_namespace, NULL);
+
 	if (end.signal == 0 && end.status == CANNOT)
-		cr_skip_test("there is no privilege here to give up");
+		cr_skip_test("no user namespaces here");
 	cr_expect(end.signal == 0 && end.status == GOOD, "signal %d, status %d", end.signal,
 		  end.status);
-}
-
-Test(privilege, capabilities_are_reduced_to_net_raw)
-{
-	bool keep = true;
-	expect_good(sandbox_run(give_everything_up, &keep));
-}
-
-Test(privilege, capabilities_are_reduced_to_nothing)
-{
-	bool keep = false;
-	expect_good(sandbox_run(give_everything_up, &keep));
-}
-
-static int leave_root(void *context)
-{
-	(void)context;
-	struct step_failure failure;
-	uid_t real, effective, saved;
-	struct __user_cap_data_struct data[2];
-
-	if (geteuid() != 0)
-		return CANNOT;
-	if (setgroups(3, (gid_t[]){0, 4, 27}) != 0)
-		return 1;
-	if (!privilege_raise_net_raw(&failure) || !privilege_give_up_identity(&failure))
-		return 2;
-	if (getresuid(&real, &effective, &saved) != 0 || real != 65534 || effective != 65534 ||
-	    saved != 65534)
-		return 3;
-	if (getgid() != 65534 || getegid() != 65534 || getgroups(0, NULL) != 0)
-		return 4;
-	if (!read_capabilities(data) ||
-	    (data[0].permitted & ~(1u << CAP_NET_RAW | 1u << CAP_SETPCAP)) != 0)
-		return 6;
-	return setuid(0) != 0 && setgid(0) != 0 ? GOOD : 5;
-}
-
-Test(privilege, root_becomes_nobody)
-{
-	expect_good(sandbox_run(leave_root, NULL));
-}
-
-static int leave_setuid(void *context)
-{
-	(void)context;
-	struct step_failure failure;
-	uid_t real, effective, saved;
-
-	/* As a setuid file leaves it: real user an ordinary one, effective and saved root. */
-	if (geteuid() != 0)
-		return CANNOT;
-	if (setresgid(1234, 1234, 1234) != 0 || setresuid(1234, 0, 0) != 0)
-		return 1;
-	if (!privilege_raise_net_raw(&failure) || !privilege_give_up_identity(&failure))
-		return 2;
-	if (getresuid(&real, &effective, &saved) != 0 || real != 1234 || effective != 1234 ||
-	    saved != 1234)
-		return 3;
-	return getegid() == 1234 && setuid(0) != 0 ? GOOD : 4;
-}
-
-Test(privilege, setuid_becomes_the_invoking_user)
-{
-	expect_good(sandbox_run(leave_setuid, NULL));
-}
-
-/* Root that has CAP_NET_RAW but may not change users: it must not serve as root. */
-static int cannot_leave_root(void *context)
-{
-	(void)context;
-	struct step_failure failure;
-	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {{.permitted = 1u << CAP_NET_RAW}};
-
-	if (geteuid() != 0)
-		return CANNOT;
-	if (syscall(SYS_capset, &self, data) != 0)
-		return 1;
-	if (!privilege_raise_net_raw(&failure))
-		return 2;
-	return !privilege_give_up_identity(&failure) && failure.error == EPERM && failure.remedy
-		       ? GOOD
-		       : 3;
-}
-
-Test(privilege, root_that_cannot_change_user_is_refused)
-{
-	expect_good(sandbox_run(cannot_leave_root, NULL));
 }
 
 static int without_net_raw(void *context)
 {
 	(void)context;
-	struct step_failure failure;
-	struct __user_cap_header_struct self = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{.permitted = 0}};
-
-	if (syscall(SYS_capset, &self, none) != 0)
+	if (!set_capabilities(0, 0))
 		return 1;
-	return !privilege_raise_net_raw(&failure) && failure.exit_status == 77 && failure.remedy
-		       ? GOOD
-		       : 2;
+	privilege_become_invoker();
+	return 2;
 }
 
 Test(privilege, without_net_raw_there_is_nothing_to_serve)
 {
-	expect_good(sandbox_run(without_net_raw, NULL));
-}
-
-/* One datagram to ourselves over loopback, with a routing mark. */
-static bool send_marked(int fd, const struct sockaddr_in *to)
-{
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(uint32_t))];
-	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(uint32_t)),
-				.cmsg_level = SOL_SOCKET,
-				.cmsg_type = SO_MARK}};
-	char byte = 0;
-	struct iovec piece = {.iov_base = &byte, .iov_len = 1};
-	const struct msghdr message = {
-		.msg_name = (void *)to,
-		.msg_namelen = sizeof(*to),
-		.msg_iov = &piece,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	const uint32_t mark = 7;
-
-	memcpy(CMSG_DATA(&control.header), &mark, sizeof(mark));
-	return sendmsg(fd, &message, MSG_DONTWAIT) == 1;
-}
-
-static int mark(void *context)
-{
-	(void)context;
-	struct step_failure failure;
-	struct sockaddr_in here = {.sin_family = AF_INET,
-				   .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
-	socklen_t length = sizeof(here);
-
-	if (geteuid() != 0)
-		return CANNOT;
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&here, sizeof(here)) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&here, &length) != 0)
-		return 2;
-	if (!privilege_raise_net_raw(&failure) || !privilege_give_up_identity(&failure) ||
-	    !privilege_reduce_capabilities(true, &failure) || !privilege_limits(8, &failure))
-		return 3;
-	/* Permitted alone is not enough; raised it is; and then no longer. */
-	if (send_marked(fd, &here))
-		return 5;
-	if (!privilege_mark_begin() || !send_marked(fd, &here))
-		return 6;
-	if (!privilege_mark_end() || send_marked(fd, &here))
-		return 7;
-	return GOOD;
-}
-
-Test(privilege, marks_need_the_effective_set)
-{
-	expect_good(sandbox_run(mark, NULL));
+	cr_expect_eq(sandbox_run(without_net_raw, NULL).status, FATAL_NO_PRIVILEGE);
 }

@@ -14,13 +14,13 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "broker/descriptors.h"
+#include "policy/descriptors.h"
 #include "gen/filter_broker.h"
 
 enum {
 	LENGTH = sizeof(filter_broker) / sizeof(filter_broker[0]),
 	RECEIVE = MSG_DONTWAIT,
-	RECEIVE_ERROR = MSG_DONTWAIT | MSG_ERRQUEUE,
+	RECEIVE_RAW = MSG_DONTWAIT | MSG_TRUNC,
 	SEND = MSG_DONTWAIT | MSG_NOSIGNAL,
 };
 
@@ -103,9 +103,9 @@ static bool is_raw(uint64_t fd)
 	return fd >= DESC_RAW_FIRST && fd <= DESC_RAW_LAST;
 }
 
-static bool is_local(uint64_t fd)
+static bool receives(uint64_t fd)
 {
-	return fd >= DESC_LOCAL_FIRST && fd <= DESC_LOCAL_LAST;
+	return fd == DESC_ICMP4 || fd == DESC_ICMP6 || fd == DESC_SCTP4 || fd == DESC_SCTP6;
 }
 
 /* What table_broker.c says, said again. */
@@ -114,13 +114,11 @@ static bool may(long call, uint64_t fd, uint64_t flags)
 	switch (call) {
 	case SYS_sendto:
 		return fd == DESC_CHANNEL && flags == SEND;
-	case SYS_recvmsg:
-		return fd == DESC_CHANNEL && flags == RECEIVE;
 	case SYS_sendmmsg:
-		return (is_raw(fd) || fd == DESC_ECHO) && flags == SEND;
+		return is_raw(fd) && flags == SEND;
 	case SYS_recvmmsg:
-		return ((is_raw(fd) || is_local(fd)) && flags == RECEIVE) ||
-		       ((is_raw(fd) || is_local(fd) || fd == DESC_ECHO) && flags == RECEIVE_ERROR);
+		return (fd == DESC_CHANNEL && flags == RECEIVE) ||
+		       (receives(fd) && flags == RECEIVE_RAW);
 	default:
 		return false;
 	}
@@ -144,10 +142,10 @@ static void check(long call, uint64_t fd, uint64_t flags)
 static void check_flags(long call, uint64_t fd)
 {
 	for (unsigned bit = 0; bit < 64; bit++)
-		for (unsigned base = 0; base < 8; base++) {
+		for (unsigned base = 0; base < 16; base++) {
 			uint64_t flags = (base & 1 ? MSG_DONTWAIT : 0) |
 					 (base & 2 ? MSG_NOSIGNAL : 0) |
-					 (base & 4 ? MSG_ERRQUEUE : 0);
+					 (base & 4 ? MSG_TRUNC : 0) | (base & 8 ? MSG_ERRQUEUE : 0);
 			check(call, fd, flags);
 			check(call, fd, flags | UINT64_C(1) << bit);
 		}
@@ -171,8 +169,8 @@ Test(filter, every_descriptor_and_flag, .timeout = 60)
 Test(filter, bind_and_write)
 {
 	for (uint64_t fd = 0; fd < DESC_COUNT + 64; fd++) {
-		cr_assert_eq(allows(SYS_bind, fd, 0, 0, 0, 0),
-			     is_raw(fd) || fd == DESC_ECHO || is_local(fd), "%lu", fd);
+		cr_assert_eq(allows(SYS_bind, fd, 0, 0, 0, 0), fd == DESC_SCTP4 || fd == DESC_SCTP6,
+			     "%lu", fd);
 		cr_assert_eq(allows(SYS_write, fd, 0, 0, 0, 0), fd == DESC_STDERR, "%lu", fd);
 	}
 }
