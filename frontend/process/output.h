@@ -1,10 +1,9 @@
 /*
- * Replies on their way to the client: one piece of memory with a fixed bound, filled line by line
- * and written in large pieces. Runs in the packet front end; the client may stop reading at any
- * time.
+ * Lines on their way to a reader that may stop reading at any time: a buffer with a fixed bound,
+ * written as far as that does not block. Runs in the front end.
  */
-#ifndef POSTERN_FRONTEND_PACKET_OUTPUT_H
-#define POSTERN_FRONTEND_PACKET_OUTPUT_H
+#ifndef POSTERN_FRONTEND_PROCESS_OUTPUT_H
+#define POSTERN_FRONTEND_PROCESS_OUTPUT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,18 +11,18 @@
 struct output {
 	char *bytes;
 	size_t capacity;
-	size_t start; /* what is not yet written: from start */
-	size_t end;   /* to end */
+	size_t start; /* the first byte that is not yet written */
+	size_t end;
 };
 
 enum output_state {
 	OUTPUT_EMPTY,   /* all is written */
-	OUTPUT_BLOCKED, /* the client must read before more can be written */
-	OUTPUT_CLOSED,  /* nobody will ever read it */
+	OUTPUT_BLOCKED, /* more can be written when poll(2) says POLLOUT */
+	OUTPUT_CLOSED,  /* there is no reader any more */
 };
 
-/* Reserves address space for `capacity` bytes; memory is used only as far as lines wait in it.
- * Returns false with errno set. */
+/* Reserves address space for `capacity` bytes. Memory is used as far as lines wait in it. Returns
+ * false with errno set. */
 bool output_open(struct output *output, size_t capacity);
 void output_close(struct output *output);
 
@@ -32,13 +31,13 @@ static inline size_t output_pending(const struct output *output)
 	return output->end - output->start;
 }
 
-/* Where to write a line of at most `most` bytes, then how many it became. The caller bounds what it
- * lets in by `capacity`: room that is not there ends the program. */
+/* Where to write a line of at most `most` bytes, and how long it became. The program aborts if
+ * there is no room: the caller keeps what waits below `capacity`. */
 char *output_room(struct output *output, size_t most);
 void output_added(struct output *output, size_t count);
 
-/* Writes what is pending as far as that does not wait. The descriptor need not be non-blocking: its
- * flags belong to everyone who shares it. */
+/* Writes what waits as far as that does not block. The descriptor need not be non-blocking: other
+ * processes share its flags. */
 enum output_state output_write(struct output *output, int fd);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * The descriptors that a program of the front end begins with. Runs as the user; its caller may
- * have closed any descriptor, or have left any open.
+ * The descriptors that the front end begins with. Runs as the user, whose program may have closed
+ * any descriptor, or have left any open.
  */
-#include "frontend/standard_fds.h"
+#include "frontend/process/standard_fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A descriptor 0, 1 or 2 that is closed would be given to the next socket, and a message for people
- * would then go into the channel. */
+/* The next socket would get the number of a closed descriptor 0, 1 or 2, and a message for people
+ * would then be sent to it. */
 static void open_missing(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
@@ -22,9 +22,8 @@ static void open_missing(void)
 	}
 }
 
-/* What else the caller left open is none of this program's business, and the confinement lets it
- * use every descriptor that it has. A kernel before 5.9 cannot close them at once: there they stay,
- * being the user's own. */
+/* The sandbox allows the use of every descriptor that is open. A kernel before 5.9 cannot close
+ * them at once: there they stay open, as they are for any program of the user's. */
 static void close_others(void)
 {
 	(void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);

@@ -1,427 +1,469 @@
 /*
- * The transport over a broker: queues probes until the channel takes them, in batches, and reads
- * events in large pieces. Runs in the front end. The broker is the more trusted side, but it may be
- * of another version or die at any byte: lengths and kinds are checked, and the link then ends.
+ * ICMP and SCTP over the broker: queues probes until the channel takes them, in batches, and reads
+ * its answers. Runs in the front end. The broker may be of another version or end at any moment, so
+ * the length and kind of each record is checked; on a violation the link ends.
  */
-#include "frontend/broker_link.h"
+#include "frontend/transport/broker_link.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include "common/message.h"
-#include "frontend/memory.h"
+#include "common/record.h"
+#include "frontend/process/clock.h"
+#include "frontend/transport/answer.h"
+#include "frontend/transport/probe_number.h"
+#include "frontend/transport/probe_record.h"
 
 enum {
-	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_event_ext),
-	MESSAGES = 16, /* read, or written, by one system call */
+	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_long_answer),
 	WHY_BYTES = 512,
 	PATH_BYTES = 4096,
+	/* A broker sends its hello within milliseconds, also on a busy machine within a second. */
+	HELLO_WAIT_S = 5,
+	FEATURES_OF_BROKER = FEATURE_ICMP | FEATURE_SCTP | FEATURE_ICMP << FEATURE_IPV6_SHIFT |
+			     FEATURE_SCTP << FEATURE_IPV6_SHIFT | FEATURE_MARK,
 };
 
 enum link_state {
-	LINK_GREETING, /* the hello is yet to come */
+	LINK_STARTING, /* the hello is yet to come */
 	LINK_UP,
-	LINK_FAILED, /* the sink is to be told */
-	LINK_DOWN,   /* it was told */
+	LINK_FAILED, /* to be reported to the sink */
+	LINK_DOWN,   /* reported */
 };
 
-enum chain_kind {
-	PROBES,
-	CANCELLATIONS,
-	CHAINS,
+enum slot_state {
+	SLOT_FREE,      /* the only state in which it holds no number */
+	SLOT_QUEUED,    /* to be sent */
+	SLOT_REFUSED,   /* not to be sent: `error` is to be reported */
+	SLOT_OPEN,      /* sent, no answer yet */
+	SLOT_CANCELLED, /* sent, the answer is not wanted */
 };
 
-/* Slots that have something to say, the first one first. */
-struct chain {
-	uint32_t count, first, last;
-};
-
-/* What each slot has to say. A slot that is cancelled before its probe left has nothing more to
- * say; one that is cancelled after and used again has to say both, the cancellation first. So it is
- * in each chain once at most, and no client can make them grow. */
-struct outgoing {
+struct slot {
 	struct record_probe probe;
-	uint32_t next[CHAINS];     /* the slot behind this one */
-	uint32_t cancelled_cookie; /* a former one of this slot */
-	bool queued;               /* in PROBES */
-	bool wanted;               /* and the probe is to be sent */
-	bool cancelled;            /* in CANCELLATIONS */
+	enum slot_state state;
+	int error;
+	bool in_queue;
 };
 
-struct outbox {
-	struct chain chains[CHAINS];
-	struct outgoing slots[RECORD_SLOTS];
-};
-
-struct transport {
-	struct transport_sink sink;
+struct link {
+	const struct transport_sink *sink;
+	struct way *way; /* what epoll reports */
 	struct broker_process broker;
+	struct probe_numbers *numbers;
+	int epoll_fd;
+	int64_t hello_until_ns; /* a program that is no broker may be silent for ever */
+	bool blocked;           /* the channel is full */
 	enum link_state state;
-	int error; /* with LINK_FAILED */
-	char why[WHY_BYTES];
-	uint32_t batch;   /* records in one message */
-	bool blocked;     /* the channel took no more */
-	bool send_failed; /* it never will */
-	bool peer_reset;  /* told once; what the broker said before may still be read */
-	_Alignas(16) uint8_t in[MESSAGES][MESSAGE_BYTES];
-	struct outbox out;
+	uint32_t features;   /* what is lost when the link ends */
+	int error;           /* with LINK_FAILED */
+	char why[WHY_BYTES]; /* the same */
+	struct slot slots[RECORD_SLOTS];
+	/* A ring of slots that wait, each in it at most once. */
+	uint16_t queue[RECORD_SLOTS];
+	uint32_t queue_first, queue_count;
+	_Alignas(8) uint8_t message[MESSAGE_BYTES];
 };
 
-/* --- what is to be sent ------------------------------------------------------------------------
+static void fail(struct link *link, int error, const char *why)
+{
+	link->state = LINK_FAILED;
+	link->error = error;
+	snprintf(link->why, sizeof(link->why), "%s", why);
+}
+
+/* --- requests ----------------------------------------------------------------------------------
  */
 
-static void chain_add(struct outbox *out, enum chain_kind kind, uint32_t slot)
+static struct slot *slot_of(struct link *link, uint32_t cookie)
 {
-	struct chain *chain = &out->chains[kind];
-
-	if (chain->count++ == 0)
-		chain->first = slot;
-	else
-		out->slots[chain->last].next[kind] = slot;
-	chain->last = slot;
+	return &link->slots[cookie % RECORD_SLOTS];
 }
 
-static struct outgoing *chain_take(struct outbox *out, enum chain_kind kind)
+static struct slot *queued_slot(struct link *link, uint32_t place)
 {
-	struct chain *chain = &out->chains[kind];
-	struct outgoing *first = &out->slots[chain->first];
-
-	chain->first = first->next[kind];
-	chain->count--;
-	return first;
+	return &link->slots[link->queue[(link->queue_first + place) % RECORD_SLOTS]];
 }
 
-void transport_probe(struct transport *transport, const struct record_probe *probe)
+static bool first_is_refused(const struct link *link)
 {
-	uint32_t slot = probe->cookie % RECORD_SLOTS;
-	struct outgoing *outgoing = &transport->out.slots[slot];
+	return link->state == LINK_UP && link->queue_count > 0 &&
+	       link->slots[link->queue[link->queue_first]].state == SLOT_REFUSED;
+}
 
-	if (transport->state >= LINK_FAILED)
+static void queue_add(struct link *link, struct slot *slot)
+{
+	if (slot->in_queue)
 		return;
-	outgoing->probe = *probe;
-	outgoing->wanted = true;
-	if (!outgoing->queued)
-		chain_add(&transport->out, PROBES, slot);
-	outgoing->queued = true;
+	slot->in_queue = true;
+	link->queue[(link->queue_first + link->queue_count++) % RECORD_SLOTS] =
+		(uint16_t)(slot - link->slots);
 }
 
-void transport_cancel(struct transport *transport, uint32_t cookie)
+static void queue_remove_first(struct link *link)
 {
-	uint32_t slot = cookie % RECORD_SLOTS;
-	struct outgoing *outgoing = &transport->out.slots[slot];
+	queued_slot(link, 0)->in_queue = false;
+	link->queue_first = (link->queue_first + 1) % RECORD_SLOTS;
+	link->queue_count--;
+}
 
-	if (transport->state >= LINK_FAILED)
+static void free_slot(struct link *link, struct slot *slot)
+{
+	probe_number_free(link->numbers, &slot->probe);
+	slot->state = SLOT_FREE;
+}
+
+static void link_probe(void *self, const struct probe_request *request)
+{
+	struct link *link = self;
+	struct slot *slot = slot_of(link, request->cookie);
+	int64_t now_ns = clock_now_ns();
+
+	if (slot->state == SLOT_OPEN || slot->state == SLOT_CANCELLED)
+		probe_number_rest(link->numbers, &slot->probe, now_ns);
+	else if (slot->state != SLOT_FREE)
+		free_slot(link, slot);
+	slot->error = probe_record_make(link->numbers, request, now_ns, &slot->probe);
+	slot->state = slot->error ? SLOT_REFUSED : SLOT_QUEUED;
+	queue_add(link, slot);
+}
+
+/* The broker is not told: its slot stays open until it gets another probe. Until then the number is
+ * not given to any other, since the broker would know two of them. */
+static void link_cancel(void *self, uint32_t cookie)
+{
+	struct link *link = self;
+	struct slot *slot = slot_of(link, cookie);
+
+	if (slot->probe.cookie != cookie)
 		return;
-	if (outgoing->wanted && outgoing->probe.cookie == cookie) {
-		outgoing->wanted = false;
+	if (slot->state == SLOT_OPEN)
+		slot->state = SLOT_CANCELLED;
+	else if (slot->state == SLOT_QUEUED || slot->state == SLOT_REFUSED)
+		free_slot(link, slot);
+}
+
+static void set_blocked(struct link *link, bool blocked)
+{
+	struct epoll_event event = {.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN,
+				    .data.ptr = link->way};
+
+	if (link->blocked == blocked)
 		return;
-	}
-	if (outgoing->cancelled)
-		return;
-	outgoing->cancelled = true;
-	outgoing->cancelled_cookie = cookie;
-	chain_add(&transport->out, CANCELLATIONS, slot);
+	link->blocked = blocked;
+	(void)epoll_ctl(link->epoll_fd, EPOLL_CTL_MOD, link->broker.channel_fd, &event);
 }
 
-/* --- sending -----------------------------------------------------------------------------------
- */
-
-/* One system call's worth of messages of one kind. */
-struct parcel {
-	struct mmsghdr messages[MESSAGES];
-	struct iovec pieces[MESSAGES];
-	uint32_t slots[MESSAGES]; /* of the chain that each message uses up */
-	uint32_t count;
-};
-
-static void parcel_add(struct parcel *parcel, void *bytes, size_t length, uint32_t slots)
+/* Sends one message. Returns false if there is nothing to send, the channel is full, or a refused
+ * probe has to be reported first. That the broker has ended shows in reading. */
+static bool send_batch(struct link *link)
 {
-	uint32_t i = parcel->count++;
+	struct record_probe batch[RECORD_BATCH];
+	size_t used = 0;
+	uint32_t places = 0;
 
-	parcel->pieces[i] = (struct iovec){bytes, length};
-	parcel->messages[i] = (struct mmsghdr){
-		.msg_hdr = {.msg_iov = &parcel->pieces[i], .msg_iovlen = 1},
-	};
-	parcel->slots[i] = slots;
-}
-
-/* Returns how many slots of the chain have been served. An error other than a full channel means
- * that the broker is gone: what it said before is still to be read, so the reading side finds out.
- */
-static uint32_t parcel_send(struct transport *transport, struct parcel *parcel)
-{
-	uint32_t slots = 0;
-	int sent;
-
-	do {
-		sent = message_send_many(transport->broker.channel_fd, parcel->messages,
-					 parcel->count, MSG_DONTWAIT | MSG_NOSIGNAL);
-	} while (sent < 0 && errno == EINTR);
-	if (sent < 0 || (uint32_t)sent < parcel->count)
-		transport->blocked = true;
-	if (sent < 0 && errno != EAGAIN && errno != ENOBUFS)
-		transport->send_failed = true;
-	for (int i = 0; i < sent; i++)
-		slots += parcel->slots[i];
-	return slots;
-}
-
-static void send_cancellations(struct transport *transport)
-{
-	static struct record_cancel records[MESSAGES]
-					   [RECORD_BATCH]; /* too large for small stacks */
-	struct outbox *out = &transport->out;
-	uint32_t left = out->chains[CANCELLATIONS].count;
-	uint32_t slot = out->chains[CANCELLATIONS].first;
-	struct parcel parcel = {.count = 0};
-
-	while (left > 0 && parcel.count < MESSAGES) {
-		struct record_cancel *message = records[parcel.count];
-		uint32_t used = 0;
-		for (; used < transport->batch && left > 0; used++, left--) {
-			message[used] = (struct record_cancel){
-				.kind = RECORD_CANCEL, .cookie = out->slots[slot].cancelled_cookie};
-			slot = out->slots[slot].next[CANCELLATIONS];
-		}
-		parcel_add(&parcel, message, used * sizeof(*message), used);
-	}
-	for (uint32_t done = parcel_send(transport, &parcel); done > 0; done--)
-		chain_take(out, CANCELLATIONS)->cancelled = false;
-}
-
-static void send_probes(struct transport *transport)
-{
-	static struct record_probe records[MESSAGES][RECORD_BATCH]; /* too large for small stacks */
-	struct outbox *out = &transport->out;
-	uint32_t count = out->chains[PROBES].count, place = 0, done = 0;
-	uint32_t slot = out->chains[PROBES].first;
-	struct parcel parcel = {.count = 0};
-
-	while (place < count && parcel.count < MESSAGES) {
-		/* One alone leaves from where it is. */
-		struct record_probe *message =
-			count > 1 ? records[parcel.count] : &out->slots[slot].probe;
-		uint32_t from = place, used = 0;
-		for (; used < transport->batch && place < count; place++) {
-			if (out->slots[slot].wanted)
-				message[used++] = out->slots[slot].probe;
-			slot = out->slots[slot].next[PROBES];
-		}
-		if (used == 0)
+	for (; places < link->queue_count && used < RECORD_BATCH; places++) {
+		const struct slot *slot = queued_slot(link, places);
+		if (slot->state == SLOT_REFUSED)
 			break;
-		parcel_add(&parcel, message, used * sizeof(*message), place - from);
+		if (slot->state == SLOT_QUEUED)
+			batch[used++] = slot->probe;
 	}
-	if (parcel.count > 0)
-		done = parcel_send(transport, &parcel);
-	/* What was cancelled behind the last message goes with it. */
-	if (!transport->blocked)
-		done = place;
-	for (; done > 0; done--) {
-		struct outgoing *outgoing = chain_take(out, PROBES);
-		outgoing->queued = false;
-		outgoing->wanted = false;
+	if (used > 0 && send(link->broker.channel_fd, batch, used * sizeof(*batch),
+			     MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		set_blocked(link, errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
+		return false;
 	}
+	for (uint32_t i = 0; i < places; i++) {
+		if (queued_slot(link, 0)->state == SLOT_QUEUED)
+			queued_slot(link, 0)->state = SLOT_OPEN;
+		queue_remove_first(link);
+	}
+	set_blocked(link, false);
+	return places > 0;
 }
 
-void transport_flush(struct transport *transport)
+static void link_flush(void *self)
 {
-	if (transport->state != LINK_UP)
+	struct link *link = self;
+
+	if (link->state != LINK_UP)
 		return;
-	transport->blocked = false;
-	while (transport->out.chains[CANCELLATIONS].count > 0 && !transport->blocked)
-		send_cancellations(transport);
-	while (transport->out.chains[PROBES].count > 0 && !transport->blocked)
-		send_probes(transport);
+	while (send_batch(link))
+		;
 }
 
-/* --- receiving ---------------------------------------------------------------------------------
+/* --- answers -----------------------------------------------------------------------------------
  */
 
-static void fail(struct transport *transport, int error, const char *why)
+static void report_failure(struct link *link, struct slot *slot, int error)
 {
-	transport->state = LINK_FAILED;
-	transport->error = error;
-	if (why)
-		snprintf(transport->why, sizeof(transport->why), "%s", why);
+	const struct probe_result result = {
+		.cookie = slot->probe.cookie,
+		.kind = RESULT_FAILED,
+		.error = error,
+	};
+
+	free_slot(link, slot);
+	link->sink->result(link->sink->context, &result);
 }
 
-static void take_hello(struct transport *transport, const uint8_t *bytes, size_t length)
+static size_t report_refused(struct link *link, size_t most)
+{
+	size_t count = 0;
+
+	for (; count < most && first_is_refused(link); count++) {
+		struct slot *slot = queued_slot(link, 0);
+		queue_remove_first(link);
+		report_failure(link, slot, slot->error);
+		link_flush(link);
+	}
+	return count;
+}
+
+static void take_hello(struct link *link, size_t length)
 {
 	struct record_hello hello;
 
 	if (length != sizeof(hello)) {
-		fail(transport, EPROTO, "postern-broker: its first message is not a hello");
+		fail(link, EPROTO, "postern-broker: its first message is no hello");
 		return;
 	}
-	memcpy(&hello, bytes, sizeof(hello));
-	if (hello.kind != RECORD_HELLO || hello.version != RECORD_VERSION) {
-		fail(transport, EPROTO,
-		     "postern-broker: it is of another version; install both programs again");
+	memcpy(&hello, link->message, sizeof(hello));
+	if (hello.kind != RECORD_HELLO || hello.version != RECORD_VERSION ||
+	    hello.slots != RECORD_SLOTS || hello.batch != RECORD_BATCH) {
+		fail(link, EPROTO,
+		     "postern-broker: is of another version; install both programs again");
 		return;
 	}
-	if (hello.slots == 0 || hello.batch == 0) {
-		fail(transport, EPROTO, "postern-broker: its hello allows no probes");
-		return;
-	}
-	transport->batch = hello.batch < RECORD_BATCH ? hello.batch : RECORD_BATCH;
-	transport->state = LINK_UP;
-	transport->sink.hello(transport->sink.context, &hello);
+	link->state = LINK_UP;
+	link->features = hello.features & FEATURES_OF_BROKER;
+	link->sink->ready(link->sink->context, link->features);
 }
 
-/* Tells the sink the events in one message; returns how many. */
-static size_t take_events(struct transport *transport, const uint8_t *bytes, size_t length)
+/* NULL: the record is about a former probe of its slot, or one that was cancelled. */
+static struct slot *open_slot(struct link *link, uint32_t cookie)
 {
-	bool extended = length > 0 && bytes[0] == RECORD_EVENT_EXT;
-	size_t size = extended ? sizeof(struct record_event_ext) : sizeof(struct record_event);
-	size_t told = 0;
+	struct slot *slot = slot_of(link, cookie);
 
-	if (length % size != 0)
-		fail(transport, EPROTO, "postern-broker: sent a message of an odd length");
-	for (size_t at = 0; at < length && transport->state == LINK_UP; at += size, told++) {
-		const struct record_event *event = (const void *)(bytes + at);
-		if (event->kind != (extended ? RECORD_EVENT_EXT : RECORD_EVENT) ||
-		    event->extension_bytes > (extended ? RECORD_EXTENSION_BYTES : 0)) {
-			fail(transport, EPROTO, "postern-broker: sent a record that is no event");
+	return slot->state == SLOT_OPEN && slot->probe.cookie == cookie ? slot : NULL;
+}
+
+/* When a message was read, on both clocks. */
+struct read_time {
+	int64_t now_ns;
+	int64_t wall_offset_ns;
+};
+
+static void take_answer(struct link *link, const struct record_answer *answer, const uint8_t *data,
+			const struct read_time *time)
+{
+	struct extension_info extension;
+	struct probe_result result;
+	struct slot *slot = open_slot(link, answer->cookie);
+
+	if (slot == NULL)
+		return;
+	free_slot(link, slot);
+	/* A damaged packet is no answer: the probe stays unanswered. */
+	if (!answer_read(answer, data, &slot->probe, &result, &extension))
+		return;
+	result.rtt_ns = clock_rtt_ns(answer->sent_ns, answer->received_wall_ns,
+				     time->wall_offset_ns, time->now_ns);
+	link->sink->result(link->sink->context, &result);
+}
+
+/* Takes the record at `at`. Returns false if it is none of this kind. */
+static bool take_record(struct link *link, uint8_t kind, const uint8_t *at,
+			const struct read_time *time)
+{
+	const struct record_answer *answer = (const void *)at;
+	const struct record_failure *failure = (const void *)at;
+	bool is_long = kind == RECORD_LONG_ANSWER;
+
+	if (*at != kind)
+		return false;
+	if (kind == RECORD_FAILURE) {
+		struct slot *slot = open_slot(link, failure->cookie);
+		if (slot != NULL)
+			report_failure(link, slot, failure->error);
+		return true;
+	}
+	if (answer->data_bytes > (is_long ? RECORD_LONG_BYTES : RECORD_SHORT_BYTES) ||
+	    answer->data_bytes > answer->packet_bytes)
+		return false;
+	take_answer(link, answer, is_long ? at + sizeof(*answer) : answer->data, time);
+	return true;
+}
+
+static size_t record_bytes(uint8_t kind)
+{
+	switch (kind) {
+	case RECORD_ANSWER:
+		return sizeof(struct record_answer);
+	case RECORD_LONG_ANSWER:
+		return sizeof(struct record_long_answer);
+	case RECORD_FAILURE:
+		return sizeof(struct record_failure);
+	default:
+		return 0;
+	}
+}
+
+/* Takes a message of `length` bytes. Returns how many records it had. */
+static size_t take_records(struct link *link, size_t length)
+{
+	const struct read_time time = {clock_now_ns(), clock_wall_offset_ns()};
+	uint8_t kind = link->message[0];
+	size_t size = record_bytes(kind);
+	size_t count = 0;
+
+	if (size == 0 || length % size != 0) {
+		fail(link, EPROTO, "postern-broker: sent a message of wrong kind or length");
+		return 0;
+	}
+	for (; count < length / size; count++) {
+		if (!take_record(link, kind, link->message + count * size, &time)) {
+			fail(link, EPROTO, "postern-broker: sent a wrong record");
 			break;
 		}
-		transport->sink.event(transport->sink.context, event,
-				      event->extension_bytes > 0 ? bytes + at + sizeof(*event)
-								 : NULL);
 	}
-	return told;
+	return count;
 }
 
-static void receive_failed(struct transport *transport, int error)
+/* Reads one message. Returns how many records it had, 0 if there was none. */
+static size_t receive(struct link *link)
 {
-	if (error == EAGAIN || error == EINTR)
-		return;
-	/* A broker that ended with probes unread resets the channel; events may still follow. */
-	if (error == ECONNRESET && !transport->peer_reset) {
-		transport->peer_reset = true;
-		return;
+	ssize_t length = recv(link->broker.channel_fd, link->message, MESSAGE_BYTES,
+			      MSG_DONTWAIT | MSG_TRUNC);
+
+	/* That the broker ended with requests unread is reported once, before what it sent. */
+	if (length < 0 && errno == ECONNRESET)
+		length = recv(link->broker.channel_fd, link->message, MESSAGE_BYTES,
+			      MSG_DONTWAIT | MSG_TRUNC);
+	if (length < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (length <= 0) {
+		link->state = LINK_FAILED;
+		link->error = broker_exit_reason(&link->broker, link->why, sizeof(link->why));
+		return 0;
 	}
-	fail(transport,
-	     broker_last_words(&transport->broker, transport->why, sizeof(transport->why)), NULL);
+	if (length > MESSAGE_BYTES) {
+		fail(link, EPROTO, "postern-broker: sent a message that is too long");
+		return 0;
+	}
+	if (link->state == LINK_STARTING) {
+		take_hello(link, (size_t)length);
+		return 0;
+	}
+	return take_records(link, (size_t)length);
 }
 
-/* Returns the number of messages read. */
-static size_t receive(struct transport *transport, size_t most, size_t *told)
+static void go_down(struct link *link)
 {
-	struct mmsghdr messages[MESSAGES];
-	struct iovec pieces[MESSAGES];
-
-	if (most > MESSAGES)
-		most = MESSAGES;
-	for (size_t i = 0; i < most; i++) {
-		pieces[i] = (struct iovec){transport->in[i], MESSAGE_BYTES};
-		messages[i] = (struct mmsghdr){
-			.msg_hdr = {.msg_iov = &pieces[i], .msg_iovlen = 1},
-		};
-	}
-	int count = message_receive_many(transport->broker.channel_fd, messages, (unsigned int)most,
-					 MSG_DONTWAIT);
-	if (count < 0)
-		receive_failed(transport, errno);
-	for (int i = 0; i < count && transport->state < LINK_FAILED; i++) {
-		size_t length = messages[i].msg_len;
-		if (length == 0)
-			receive_failed(transport, EPIPE);
-		else if (messages[i].msg_hdr.msg_flags & MSG_TRUNC)
-			fail(transport, EPROTO, "postern-broker: sent a message of an odd length");
-		else if (transport->state == LINK_GREETING)
-			take_hello(transport, transport->in[i], length);
-		else
-			*told += take_events(transport, transport->in[i], length);
-	}
-	return count < 0 ? 0 : (size_t)count;
+	link->state = LINK_DOWN;
+	broker_close(&link->broker);
+	link->sink->down(link->sink->context, link->features, link->error, link->why);
 }
 
-void transport_dispatch(struct transport *transport, size_t most_events)
+static size_t link_dispatch(void *self, size_t most_results)
 {
-	size_t told = 0;
+	struct link *link = self;
+	size_t count = report_refused(link, most_results);
 
-	while (transport->state < LINK_FAILED && told < most_events) {
-		bool had_reset = transport->peer_reset;
-		/* The hello comes alone: nothing has been sent that could be answered. */
-		bool greeting = transport->state == LINK_GREETING;
-		size_t most = (most_events - told + RECORD_BATCH - 1) / RECORD_BATCH;
-		if (greeting)
-			most = 1;
-		else if (most > MESSAGES)
-			most = MESSAGES;
-		size_t count = receive(transport, most, &told);
-		if ((count < most || greeting) && transport->peer_reset == had_reset)
+	while (link->state < LINK_FAILED && count < most_results) {
+		size_t records = receive(link);
+		if (records == 0)
 			break;
+		count += records;
 	}
-	if (transport->state == LINK_FAILED) {
-		transport->state = LINK_DOWN;
-		broker_leave(&transport->broker);
-		transport->sink.down(transport->sink.context, transport->error, transport->why);
-	}
+	if (link->state == LINK_STARTING && clock_now_ns() >= link->hello_until_ns)
+		fail(link, ETIMEDOUT, "postern-broker: sent no hello");
+	if (link->state == LINK_FAILED)
+		go_down(link);
+	else if (link->blocked)
+		link_flush(link);
+	return count;
+}
+
+static int64_t link_next_ns(const void *self)
+{
+	const struct link *link = self;
+
+	if (link->state == LINK_STARTING)
+		return link->hello_until_ns;
+	return link->state == LINK_FAILED || first_is_refused(link) ? 0 : INT64_MAX;
 }
 
 /* --- opening and closing -----------------------------------------------------------------------
  */
 
-struct transport *broker_link_open(const struct broker_process *broker,
-				   const struct transport_sink *sink)
+static void link_close(void *self)
 {
-	struct transport *transport = memory_open(sizeof(*transport));
+	struct link *link = self;
 
-	if (!transport)
-		return NULL;
-	memory_warm(&transport->out);
-	transport->sink = *sink;
-	transport->broker = *broker;
-	transport->state = LINK_GREETING;
-	transport->batch = RECORD_BATCH;
-	return transport;
+	broker_close(&link->broker);
+	broker_reap(&link->broker);
+	probe_numbers_close(link->numbers);
+	free(link);
 }
 
-struct transport *transport_open(const char *broker_path, const struct transport_sink *sink)
+static const struct way_functions functions = {
+	.probe = link_probe,
+	.cancel = link_cancel,
+	.flush = link_flush,
+	.dispatch = link_dispatch,
+	.next_ns = link_next_ns,
+	.close = link_close,
+};
+
+static struct link *link_open(struct way *way, int epoll_fd, const struct broker_process *broker,
+			      const struct transport_sink *sink)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = way};
+	struct link *link = calloc(1, sizeof(*link));
+
+	if (link == NULL || (link->numbers = probe_numbers_open()) == NULL) {
+		fputs("postern: out of memory\n", stderr);
+		_exit(EXIT_FAILURE);
+	}
+	*way = (struct way){&functions, link};
+	link->sink = sink;
+	link->way = way;
+	link->epoll_fd = epoll_fd;
+	link->hello_until_ns = clock_now_ns() + (int64_t)HELLO_WAIT_S * NS_PER_S;
+	link->broker = *broker;
+	link->features = FEATURES_OF_BROKER;
+	if (broker->channel_fd >= 0 &&
+	    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, broker->channel_fd, &event) < 0)
+		fail(link, errno, "postern: epoll_ctl: cannot watch the broker's channel");
+	return link;
+}
+
+void broker_link_attach(struct way *way, int epoll_fd, const struct broker_process *broker,
+			const struct transport_sink *sink)
+{
+	(void)link_open(way, epoll_fd, broker, sink);
+}
+
+void broker_link_open(struct way *way, int epoll_fd, const char *broker_path,
+		      const struct transport_sink *sink)
 {
 	struct broker_process broker;
 	char path[PATH_BYTES];
 
 	broker_find(broker_path, path, sizeof(path));
 	int error = broker_start(path, &broker);
-	struct transport *transport = broker_link_open(&broker, sink);
-	if (!transport) {
-		fputs("postern: out of memory\n", stderr);
-		_exit(EXIT_FAILURE);
-	}
+	struct link *link = link_open(way, epoll_fd, &broker, sink);
 	if (error) {
 		char why[WHY_BYTES];
 		snprintf(why, sizeof(why), "cannot run the broker %.300s: %s", path,
 			 strerror(error));
-		fail(transport, error, why);
+		fail(link, error, why);
 	}
-	return transport;
-}
-
-void transport_leave(struct transport *transport)
-{
-	broker_bury(&transport->broker);
-}
-
-void transport_close(struct transport *transport)
-{
-	transport_leave(transport);
-	memory_close(transport, sizeof(*transport));
-}
-
-int transport_fd(const struct transport *transport)
-{
-	return transport->broker.channel_fd;
-}
-
-short transport_poll_events(const struct transport *transport)
-{
-	return transport->blocked && !transport->send_failed ? POLLIN | POLLOUT : POLLIN;
 }

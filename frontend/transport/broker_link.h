@@ -1,14 +1,14 @@
 /*
- * What a broker link shares with its tests beyond frontend/transport.h.
+ * What the transport over the broker shares with its tests beyond frontend/transport/way.h.
  */
-#ifndef POSTERN_FRONTEND_BROKER_LINK_H
-#define POSTERN_FRONTEND_BROKER_LINK_H
+#ifndef POSTERN_FRONTEND_TRANSPORT_BROKER_LINK_H
+#define POSTERN_FRONTEND_TRANSPORT_BROKER_LINK_H
 
-#include "frontend/broker_process.h"
-#include "frontend/transport.h"
+#include "frontend/transport/broker_process.h"
+#include "frontend/transport/way.h"
 
-/* A transport over a broker that runs already; takes over its descriptors. NULL: no memory. */
-struct transport *broker_link_open(const struct broker_process *broker,
-				   const struct transport_sink *sink);
+/* broker_link_open() with a broker that runs already; takes over its descriptors. */
+void broker_link_attach(struct way *way, int epoll_fd, const struct broker_process *broker,
+			const struct transport_sink *sink);
 
 #endif

@@ -1,15 +1,17 @@
 /*
- * Finds, starts and buries the broker: a socketpair on its descriptor 0, nothing else inherited but
- * a place for one line of words, no argument, no environment. Runs in the front end, as the user,
- * before it confines itself.
+ * Finds, starts and reaps the broker. Runs in the front end, as the user, before the sandbox is
+ * entered. The broker gets the channel as descriptor 0, a socket for its error line as descriptor
+ * 2, no argument and no environment. Of its error line nothing is trusted but that it is bytes.
  */
-#include "frontend/broker_process.h"
+#include "frontend/transport/broker_process.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,11 +21,8 @@
 static const char program[] = "postern-broker";
 
 enum {
-	/* Asked for, granted as far as net.core.wmem_max goes: room for every probe that may be
-	 * open, so that neither side waits for the other more often than it must. */
-	CHANNEL_BYTES = 8 << 20,
-	/* How long a broker whose channel ended may take to be gone. */
-	BURIAL_MS = 50,
+	/* How long a broker whose channel is closed may take to end. */
+	REAP_MS = 50,
 };
 
 void broker_find(const char *wanted, char *path, size_t size)
@@ -46,107 +45,97 @@ void broker_find(const char *wanted, char *path, size_t size)
 	snprintf(path, size, "%s", POSTERN_BROKER_PATH);
 }
 
-/* The child of vfork(2), from there to execve(2): its three descriptors and nothing else; its
- * signals it puts in order itself. It runs in the memory of its parent, which stands still
- * meanwhile: it may call nothing but the system, and write nothing but *error, why it failed, and
- * errno.
- * Should a signal reach it, the parent has no handlers that could run here. */
-static _Noreturn void become(const char *path, int channel_fd, int words_fd, volatile int *error)
+/* The broker lets those set routing marks who can do so without it. It learns this from the
+ * inheritable set, the only one that execve(2) keeps without giving privilege. If a call fails the
+ * broker refuses marks, which is what its hello says. */
+static void pass_on_capabilities(void)
 {
-	static const char cannot[] = "postern-broker: cannot be run: ";
+	static const unsigned int capabilities[] = {CAP_NET_RAW, CAP_NET_ADMIN};
+	bool changed = false;
+
+	if (capng_get_caps_process() != 0)
+		return;
+	for (size_t i = 0; i < sizeof(capabilities) / sizeof(*capabilities); i++) {
+		/* capset(2) wants an inheritable capability in the bounding set as well. */
+		if (capng_have_capability(CAPNG_PERMITTED, capabilities[i]) &&
+		    capng_have_capability(CAPNG_BOUNDING_SET, capabilities[i]))
+			changed |= capng_update(CAPNG_ADD, CAPNG_INHERITABLE, capabilities[i]) == 0;
+	}
+	if (changed)
+		(void)capng_apply(CAPNG_SELECT_CAPS);
+}
+
+/* Returns 0 or an errno. */
+static int spawn(const char *path, int channel_fd, int stderr_fd, pid_t *pid)
+{
+	posix_spawn_file_actions_t actions;
 	char name[] = "postern-broker";
 	char *const argv[] = {name, NULL};
 	char *const envp[] = {NULL};
-	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
-	if (null_fd >= 0 && dup2(channel_fd, STDIN_FILENO) >= 0 &&
-	    dup2(null_fd, STDOUT_FILENO) >= 0 && dup2(words_fd, STDERR_FILENO) >= 0)
-		execve(path, argv, envp);
-	*error = errno;
-	/* Where vfork(2) is a fork(2), as musl has it on some processors, the parent does not see
-	 * that: this it will hear. */
-	const char *why = strerror(errno);
-	(void)!write(words_fd, cannot, sizeof(cannot) - 1);
-	(void)!write(words_fd, why, strlen(why));
-	_exit(EXIT_FAILURE);
-}
-
-/* posix_spawn(3) does as much, but takes memory, and waits on a pipe before this process can go on
- * (musl), or sets every signal back before the other can (glibc). Returns 0 or an errno. */
-static int spawn(const char *path, int channel_fd, int words_fd, pid_t *pid)
-{
-	volatile int error = 0;
-
-	*pid = vfork();
-	if (*pid < 0)
-		return errno;
-	if (*pid == 0)
-		become(path, channel_fd, words_fd, &error);
-	if (error != 0)
-		(void)waitpid(*pid, NULL, 0);
+	int error = posix_spawn_file_actions_init(&actions);
+	if (error)
+		return error;
+	error = posix_spawn_file_actions_adddup2(&actions, channel_fd, STDIN_FILENO);
+	if (!error)
+		error = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
+							 O_WRONLY, 0);
+	if (!error)
+		error = posix_spawn_file_actions_adddup2(&actions, stderr_fd, STDERR_FILENO);
+	if (!error)
+		error = posix_spawn(pid, path, &actions, NULL, argv, envp);
+	posix_spawn_file_actions_destroy(&actions);
 	return error;
-}
-
-static void widen(int fd)
-{
-	int bytes = CHANNEL_BYTES;
-
-	/* Less than asked for only means more waiting. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
 int broker_start(const char *path, struct broker_process *broker)
 {
-	int channel[2], words[2];
+	int channel[2], errors[2];
 
 	*broker = (struct broker_process){-1, -1, -1};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0)
 		return errno;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, words) < 0) {
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, errors) < 0) {
 		int error = errno;
 		close(channel[0]);
 		close(channel[1]);
 		return error;
 	}
 
-	int error = spawn(path, channel[1], words[1], &broker->pid);
-	/* The broker's end as well, which it may not widen itself; it has nothing to say yet. */
-	widen(channel[0]);
-	widen(channel[1]);
+	pass_on_capabilities();
+	int error = spawn(path, channel[1], errors[1], &broker->pid);
 	close(channel[1]);
-	close(words[1]);
+	close(errors[1]);
 	broker->channel_fd = channel[0];
-	broker->words_fd = words[0];
+	broker->stderr_fd = errors[0];
 	if (error) {
 		broker->pid = -1;
-		broker_leave(broker);
+		broker_close(broker);
 	}
 	return error;
 }
 
-/* Its first line, which is what it ends with; 0: it said nothing. */
-static size_t hear(struct broker_process *broker, char *line, size_t size)
+/* Reads the first line that the broker wrote. Returns its length. */
+static size_t read_error_line(const struct broker_process *broker, char *line, size_t size)
 {
-	ssize_t length = recv(broker->words_fd, line, size - 1, MSG_DONTWAIT);
-	char *newline;
+	ssize_t length = recv(broker->stderr_fd, line, size - 1, MSG_DONTWAIT);
 
 	if (length <= 0)
 		return 0;
-	newline = memchr(line, '\n', (size_t)length);
-	if (newline)
-		length = newline - line;
 	line[length] = '\0';
-	/* Words are for a terminal: nothing in them may steer it. */
+	length = (ssize_t)strcspn(line, "\n");
+	line[length] = '\0';
+	/* The line is shown on terminals: no control characters. */
 	for (ssize_t i = 0; i < length; i++)
 		if (line[i] < ' ' || line[i] > '~')
 			line[i] = '?';
 	return (size_t)length;
 }
 
-/* The channel's end comes a moment before the process's. */
+/* The channel ends a moment before the process does. */
 static bool wait_for_end(struct broker_process *broker, int *status)
 {
-	for (int ms = 0; broker->pid > 0 && ms < BURIAL_MS; ms++) {
+	for (int ms = 0; broker->pid > 0 && ms < REAP_MS; ms++) {
 		pid_t ended = waitpid(broker->pid, status, WNOHANG);
 		if (ended == broker->pid) {
 			broker->pid = -1;
@@ -159,12 +148,12 @@ static bool wait_for_end(struct broker_process *broker, int *status)
 	return false;
 }
 
-int broker_last_words(struct broker_process *broker, char *why, size_t size)
+int broker_exit_reason(struct broker_process *broker, char *why, size_t size)
 {
 	int status = 0;
 	bool ended = wait_for_end(broker, &status);
 
-	if (hear(broker, why, size) == 0) {
+	if (read_error_line(broker, why, size) == 0) {
 		if (ended && WIFSIGNALED(status))
 			snprintf(why, size, "%s: ended by signal %d", program, WTERMSIG(status));
 		else if (ended)
@@ -176,20 +165,19 @@ int broker_last_words(struct broker_process *broker, char *why, size_t size)
 	return ended && WIFEXITED(status) && WEXITSTATUS(status) == EX_NOPERM ? EPERM : ECONNRESET;
 }
 
-void broker_leave(struct broker_process *broker)
+void broker_close(struct broker_process *broker)
 {
 	if (broker->channel_fd >= 0)
 		close(broker->channel_fd);
-	if (broker->words_fd >= 0)
-		close(broker->words_fd);
+	if (broker->stderr_fd >= 0)
+		close(broker->stderr_fd);
 	broker->channel_fd = -1;
-	broker->words_fd = -1;
+	broker->stderr_fd = -1;
 }
 
-void broker_bury(struct broker_process *broker)
+void broker_reap(struct broker_process *broker)
 {
 	int status;
 
-	broker_leave(broker);
 	(void)wait_for_end(broker, &status);
 }

@@ -1,12 +1,15 @@
 /*
  * Decodes the ICMP extension structures (RFC 4884) that routers append to their answers: MPLS label
  * stacks (RFC 4950) and interface information (RFC 5837). Runs in the unprivileged front end. Every
- * byte comes from a stranger on the network, so each length is checked against what is left of its
- * container before it is believed, and nothing but counted, printable data leaves here.
+ * byte may be forged: each length is checked against what is left of its container before it is
+ * used, and names are reduced to printable characters.
  */
+#include "frontend/transport/extension.h"
+
 #include <string.h>
 
-#include "frontend/extension.h"
+#include "common/checksum.h"
+#include "common/wire.h"
 
 enum {
 	STRUCTURE_VERSION = 2,      /* RFC 4884, 7 */
@@ -18,8 +21,8 @@ enum {
 	MPLS_INCOMING_STACK = 1,
 	CLASS_INTERFACE = 2, /* RFC 5837, 4 */
 
-	/* RFC 5837, 4.1: the c-type says who is described and which sub-objects follow, in this
-	 * order. */
+	/* RFC 5837, 4.1: the c-type says which interface is described and which sub-objects
+	 * follow, in this order. */
 	INTERFACE_ROLE_SHIFT = 6,
 	INTERFACE_HAS_INDEX = 1 << 3,
 	INTERFACE_HAS_ADDRESS = 1 << 2,
@@ -36,16 +39,6 @@ struct bytes {
 	const uint8_t *at;
 	size_t left;
 };
-
-static uint16_t get16(const uint8_t *at)
-{
-	return (uint16_t)(at[0] << 8 | at[1]);
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-	return (uint32_t)get16(at) << 16 | get16(at + 2);
-}
 
 /* Splits `length` bytes off the front; NULL if there are fewer. */
 static const uint8_t *take(struct bytes *bytes, size_t length)
@@ -65,28 +58,19 @@ static bool take32(struct bytes *bytes, uint32_t *value)
 
 	if (at == NULL)
 		return false;
-	*value = get32(at);
+	*value = wire_get32(at);
 	return true;
 }
 
 /* The checksum covers the whole structure; zero says that the sender made none (RFC 4884, 7). */
-static bool checksum_right(const uint8_t *bytes, size_t length)
+static bool checksum_holds(const uint8_t *bytes, size_t length)
 {
-	uint32_t sum = 0;
-
-	if (get16(bytes + 2) == 0)
-		return true;
-	for (size_t i = 0; i + 1 < length; i += 2)
-		sum += get16(bytes + i);
-	if (length % 2 != 0)
-		sum += (uint32_t)bytes[length - 1] << 8;
-	while (sum > 0xffff)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return sum == 0xffff;
+	return wire_get16(bytes + 2) == 0 ||
+	       checksum_fold(checksum_add(0, bytes, length)) == 0xffff;
 }
 
-/* RFC 4950, 4: label stack entries as they were in the packet, outermost first. Entries beyond the
- * bound are dropped, the first ones are those that mattered to the router. */
+/* RFC 4950, 4: label stack entries as they were in the packet, outermost first. The first ones
+ * decided where the router sent the packet; those beyond the bound are dropped. */
 static bool decode_mpls(struct bytes payload, struct extension_info *info)
 {
 	uint32_t entry;
@@ -114,7 +98,7 @@ static bool decode_address(struct bytes *payload, struct extension_interface *in
 
 	if (head == NULL)
 		return false;
-	switch (get16(head)) {
+	switch (wire_get16(head)) {
 	case AFI_IPV4:
 		interface->address_family = 4;
 		length = 4;
@@ -123,7 +107,7 @@ static bool decode_address(struct bytes *payload, struct extension_interface *in
 		interface->address_family = 6;
 		length = 16;
 		break;
-	default: /* of unknown length: nothing behind it can be found */
+	default: /* its length is unknown, so what follows cannot be read */
 		return false;
 	}
 	address = take(payload, length);
@@ -134,7 +118,7 @@ static bool decode_address(struct bytes *payload, struct extension_interface *in
 }
 
 /* RFC 5837, 4.3: a length byte that counts itself, the name, zero bytes up to a whole word. The
- * name ends up in a line of blank-separated fields, and perhaps on a terminal. */
+ * name is printed as one field of a line, also to terminals. */
 static bool decode_name(struct bytes *payload, struct extension_interface *interface)
 {
 	const uint8_t *name;
@@ -196,7 +180,7 @@ static bool decode_objects(struct bytes bytes, bool cut, struct extension_info *
 
 		if (head == NULL)
 			return cut;
-		length = get16(head);
+		length = wire_get16(head);
 		if (length < OBJECT_HEADER_BYTES || length % WORD_BYTES != 0)
 			return false;
 		payload.left = length - OBJECT_HEADER_BYTES;
@@ -216,7 +200,7 @@ bool extension_decode(const uint8_t *bytes, size_t length, bool cut, struct exte
 	memset(info, 0, sizeof *info);
 	if (length < STRUCTURE_HEADER_BYTES || bytes[0] >> 4 != STRUCTURE_VERSION)
 		return false;
-	if (!cut && !checksum_right(bytes, length))
+	if (!cut && !checksum_holds(bytes, length))
 		return false;
 	objects.at = bytes + STRUCTURE_HEADER_BYTES;
 	objects.left = length - STRUCTURE_HEADER_BYTES;

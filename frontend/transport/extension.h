@@ -3,8 +3,8 @@
  * stacks (RFC 4950) and interface information (RFC 5837). Pure functions on hostile bytes, in the
  * unprivileged front end.
  */
-#ifndef POSTERN_FRONTEND_EXTENSION_H
-#define POSTERN_FRONTEND_EXTENSION_H
+#ifndef POSTERN_FRONTEND_TRANSPORT_EXTENSION_H
+#define POSTERN_FRONTEND_TRANSPORT_EXTENSION_H
 
 #include <stdbool.h>
 #include <stddef.h>

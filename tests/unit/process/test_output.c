@@ -1,6 +1,6 @@
 /*
- * The output queue: what goes in comes out, whole and in order, to a reader of any habit; a reader
- * that stops is waited for without blocking, one that is gone is noticed.
+ * What goes into the output comes out, whole and in order, however it is read. A reader that stops
+ * blocks nothing, and one that is gone is noticed.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "frontend/packet_output.h"
+#include "frontend/process/output.h"
 
 enum { CAPACITY = 1 << 20 };
 
@@ -33,7 +33,7 @@ static void stop(void)
 	output_close(&output);
 }
 
-TestSuite(packet_output, .init = start, .fini = stop);
+TestSuite(output, .init = start, .fini = stop);
 
 static void add_line(int number)
 {
@@ -67,13 +67,13 @@ static void read_some(size_t most)
 	}
 }
 
-Test(packet_output, nothing_to_write)
+Test(output, nothing_to_write)
 {
 	cr_assert_eq(output_write(&output, writer_fd), OUTPUT_EMPTY);
 	cr_assert_eq(output_pending(&output), 0);
 }
 
-Test(packet_output, a_reader_of_odd_habits)
+Test(output, reads_of_odd_sizes)
 {
 	int added = 0;
 
@@ -94,7 +94,7 @@ Test(packet_output, a_reader_of_odd_habits)
 	cr_assert_eq(output_pending(&output), 0);
 }
 
-Test(packet_output, full_pipe_blocks_nothing)
+Test(output, full_pipe_blocks_nothing)
 {
 	int added = 0;
 
@@ -115,7 +115,7 @@ Test(packet_output, full_pipe_blocks_nothing)
 	cr_assert_eq(output_write(&output, writer_fd), OUTPUT_EMPTY);
 }
 
-Test(packet_output, memory_in_use_follows_what_waits)
+Test(output, memory_in_use_follows_what_waits)
 {
 	int added = 0;
 
@@ -129,7 +129,7 @@ Test(packet_output, memory_in_use_follows_what_waits)
 	}
 }
 
-Test(packet_output, filled_to_the_last_byte_after_moving)
+Test(output, filled_to_the_last_byte_after_moving)
 {
 	size_t all = 0;
 
@@ -144,7 +144,7 @@ Test(packet_output, filled_to_the_last_byte_after_moving)
 	cr_assert_eq(output_pending(&output), CAPACITY);
 }
 
-Test(packet_output, reader_gone)
+Test(output, reader_gone)
 {
 	add_line(0);
 	close(reader_fd);

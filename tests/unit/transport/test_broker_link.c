@@ -1,77 +1,102 @@
 /*
- * The broker link against a broker that the test plays on the other end of a socketpair: greeting,
- * batches, a channel that is full, and every way to misbehave or die.
+ * The transport over the broker, against a broker that the test plays on the other end of a
+ * socketpair: start, batches, a full channel, refused probes, and every way to misbehave or end.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontend/broker_link.h"
+#include "common/record.h"
+#include "frontend/process/clock.h"
+#include "frontend/transport/broker_link.h"
 
-static struct transport *transport;
-static int broker_fd, broker_words_fd; /* the played broker's ends */
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* What the sink was told. */
-static int hellos, events, downs, down_error;
+static struct way way;
+static int epoll_fd;
+static int broker_fd, broker_stderr_fd; /* the played broker's ends */
+
+/* What was reported to the sink. */
+static int readies, results, downs, down_error;
+static uint32_t features, lost_features;
 static char down_why[600];
-static struct record_event last_event;
-static uint8_t last_extension[RECORD_EXTENSION_BYTES];
-static bool had_extension;
+static struct probe_result last_result;
 
-static void on_hello(void *context, const struct record_hello *hello)
+static void on_ready(void *context, uint32_t all)
 {
 	(void)context;
-	cr_assert_eq(hello->slots, RECORD_SLOTS);
-	hellos++;
+	readies++;
+	features = all;
 }
 
-static void on_event(void *context, const struct record_event *event, const uint8_t *extension)
+static void on_result(void *context, const struct probe_result *result)
 {
 	(void)context;
-	events++;
-	last_event = *event;
-	had_extension = extension != NULL;
-	if (extension)
-		memcpy(last_extension, extension, event->extension_bytes);
+	results++;
+	last_result = *result;
 }
 
-static void on_down(void *context, int error, const char *why)
+static void on_down(void *context, uint32_t lost, int error, const char *why)
 {
 	(void)context;
 	downs++;
+	lost_features = lost;
 	down_error = error;
 	snprintf(down_why, sizeof(down_why), "%s", why);
 }
 
+static const struct transport_sink sink = {NULL, on_ready, on_result, on_down};
+
+static const uint32_t all_features = FEATURE_ICMP | FEATURE_SCTP |
+				     FEATURE_ICMP << FEATURE_IPV6_SHIFT |
+				     FEATURE_SCTP << FEATURE_IPV6_SHIFT | FEATURE_MARK;
+
 static void start(void)
 {
-	int channel[2], words[2];
-	const struct transport_sink sink = {NULL, on_hello, on_event, on_down};
+	int channel[2], errors[2];
 
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, channel), 0);
-	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, words), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, errors), 0);
+	epoll_fd = epoll_create1(0);
+	cr_assert_geq(epoll_fd, 0);
 	broker_fd = channel[1];
-	broker_words_fd = words[1];
-	const struct broker_process broker = {-1, channel[0], words[0]};
-	transport = broker_link_open(&broker, &sink);
-	cr_assert_not_null(transport);
-	hellos = events = downs = 0;
+	broker_stderr_fd = errors[1];
+	const struct broker_process broker = {-1, channel[0], errors[0]};
+	broker_link_attach(&way, epoll_fd, &broker, &sink);
 }
 
 static void stop(void)
 {
-	transport_close(transport);
+	way.functions->close(way.self);
 }
 
 TestSuite(broker_link, .init = start, .fini = stop);
 
-static void broker_says(const void *bytes, size_t length)
+static void dispatch(void)
+{
+	way.functions->dispatch(way.self, 10000);
+}
+
+static void flush(void)
+{
+	way.functions->flush(way.self);
+}
+
+static void cancel(uint32_t cookie)
+{
+	way.functions->cancel(way.self, cookie);
+}
+
+static void broker_sends(const void *bytes, size_t length)
 {
 	cr_assert_eq(send(broker_fd, bytes, length, 0), (ssize_t)length);
 }
@@ -80,84 +105,136 @@ static struct record_hello right_hello(void)
 {
 	return (struct record_hello){.kind = RECORD_HELLO,
 				     .version = RECORD_VERSION,
+				     .features = FEATURE_ICMP | FEATURE_UDP,
 				     .slots = RECORD_SLOTS,
-				     .batch = RECORD_BATCH,
-				     .extension_bytes = RECORD_EXTENSION_BYTES};
+				     .batch = RECORD_BATCH};
 }
 
 static void greet(void)
 {
 	struct record_hello hello = right_hello();
 
-	broker_says(&hello, sizeof(hello));
-	transport_dispatch(transport, 1);
-	cr_assert_eq(hellos, 1);
+	broker_sends(&hello, sizeof(hello));
+	dispatch();
+	cr_assert_eq(readies, 1);
 }
 
-static void dispatch(void)
+static struct probe_request request(uint32_t cookie)
 {
-	transport_dispatch(transport, 10000);
-}
-
-static void expect_down(int error)
-{
-	dispatch();
-	cr_assert_eq(downs, 1);
-	cr_assert_eq(down_error, error, "error %d: %s", down_error, down_why);
-	cr_assert_gt(strlen(down_why), 0);
-	/* Once, and nothing afterwards. */
-	dispatch();
-	cr_assert_eq(downs, 1);
-	cr_assert_eq(transport_fd(transport), -1);
-	struct record_probe probe = {.kind = RECORD_PROBE};
-	transport_probe(transport, &probe);
-	transport_cancel(transport, 0);
-	transport_flush(transport);
-	dispatch();
-	cr_assert_eq(downs, 1);
+	return (struct probe_request){
+		.cookie = cookie,
+		.family = 4,
+		.protocol = IPPROTO_ICMP,
+		.ttl = 3,
+		.size_bytes = 64,
+		.destination = {127, 0, 0, 1},
+	};
 }
 
 static void queue_probe(uint32_t cookie)
 {
-	struct record_probe probe = {.kind = RECORD_PROBE, .family = 4, .cookie = cookie};
+	const struct probe_request probe = request(cookie);
 
-	transport_probe(transport, &probe);
+	way.functions->probe(way.self, &probe);
 }
 
-/* Reads one message; returns the number of records and their cookies. */
-static size_t broker_hears(uint8_t kind, uint32_t cookies[RECORD_BATCH])
+static void expect_down(uint32_t lost, int error)
 {
-	uint8_t bytes[RECORD_BATCH * sizeof(struct record_probe) + 1];
-	size_t size =
-		kind == RECORD_PROBE ? sizeof(struct record_probe) : sizeof(struct record_cancel);
-	size_t at = kind == RECORD_PROBE ? offsetof(struct record_probe, cookie)
-					 : offsetof(struct record_cancel, cookie);
-	ssize_t length = recv(broker_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	dispatch();
+	cr_assert_eq(downs, 1);
+	cr_assert_eq(down_error, error, "error %d: %s", down_error, down_why);
+	cr_assert_eq(lost_features, lost);
+	cr_assert_gt(strlen(down_why), 0);
+	/* Once, and nothing afterwards. */
+	int before = results;
+	dispatch();
+	queue_probe(0);
+	cancel(0);
+	flush();
+	dispatch();
+	cr_assert_eq(downs, 1);
+	cr_assert_eq(results, before);
+	cr_assert_eq(way.functions->next_ns(way.self), INT64_MAX);
+}
+
+/* Reads one message of probes; returns how many there are. */
+static size_t broker_reads_probes(struct record_probe probes[RECORD_BATCH])
+{
+	ssize_t length =
+		recv(broker_fd, probes, RECORD_BATCH * sizeof(*probes), MSG_DONTWAIT | MSG_TRUNC);
 
 	if (length < 0)
 		return 0;
-	cr_assert_eq((size_t)length % size, 0);
-	cr_assert_leq((size_t)length / size, RECORD_BATCH);
-	for (size_t i = 0; i < (size_t)length / size; i++) {
-		cr_assert_eq(bytes[i * size], kind);
-		memcpy(&cookies[i], bytes + i * size + at, sizeof(cookies[i]));
-	}
-	return (size_t)length / size;
+	size_t count = (size_t)length / sizeof(*probes);
+	cr_assert_leq(count, RECORD_BATCH);
+	cr_assert_eq((size_t)length % sizeof(*probes), 0);
+	for (size_t i = 0; i < count; i++)
+		cr_assert_eq(probes[i].kind, RECORD_PROBE);
+	return count;
 }
 
-/* --- greeting ----------------------------------------------------------------------------------
+static size_t broker_reads(uint32_t cookies[RECORD_BATCH])
+{
+	struct record_probe probes[RECORD_BATCH];
+	size_t count = broker_reads_probes(probes);
+
+	for (size_t i = 0; i < count; i++)
+		cookies[i] = probes[i].cookie;
+	return count;
+}
+
+/* Sends one probe and has the broker read it. */
+static struct record_probe open_probe(uint32_t cookie)
+{
+	struct record_probe probes[RECORD_BATCH];
+
+	queue_probe(cookie);
+	flush();
+	cr_assert_eq(broker_reads_probes(probes), 1);
+	cr_assert_eq(probes[0].cookie, cookie);
+	return probes[0];
+}
+
+static void open_probes(uint32_t count)
+{
+	struct record_probe probes[RECORD_BATCH];
+
+	for (uint32_t i = 0; i < count; i++)
+		queue_probe(i);
+	flush();
+	for (uint32_t done = 0; done < count; done += (uint32_t)broker_reads_probes(probes))
+		;
+}
+
+/* An echo reply: type, code and the rest zero, but for the checksum. */
+static struct record_answer answer_to(uint32_t cookie)
+{
+	return (struct record_answer){
+		.kind = RECORD_ANSWER,
+		.protocol = IPPROTO_ICMP,
+		.ttl = 60,
+		.cookie = cookie,
+		.responder = {127, 0, 0, 1},
+		.packet_bytes = 8,
+		.data_bytes = 8,
+		.data = {0, 0, 0xff, 0xff},
+	};
+}
+
+/* --- start -------------------------------------------------------------------------------------
  */
 
-Test(broker_link, greets_before_anything_is_sent)
+Test(broker_link, nothing_is_sent_before_the_hello)
 {
 	uint32_t cookies[RECORD_BATCH];
 
 	queue_probe(5);
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 0);
+	flush();
+	cr_assert_eq(broker_reads(cookies), 0);
 	greet();
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 1);
+	cr_assert_eq(features, FEATURE_ICMP, "features that a broker cannot have");
+	flush();
+	cr_assert_eq(broker_reads(cookies), 1);
 	cr_assert_eq(cookies[0], 5);
 }
 
@@ -166,35 +243,26 @@ Test(broker_link, hello_of_another_version)
 	struct record_hello hello = right_hello();
 
 	hello.version++;
-	broker_says(&hello, sizeof(hello));
-	expect_down(EPROTO);
-	cr_assert_eq(hellos, 0);
+	broker_sends(&hello, sizeof(hello));
+	expect_down(all_features, EPROTO);
+	cr_assert_eq(readies, 0);
 }
 
-Test(broker_link, hello_that_is_short_or_long)
+Test(broker_link, hello_of_wrong_length)
 {
 	char bytes[sizeof(struct record_hello) + 1] = {RECORD_HELLO};
 
-	broker_says(bytes, sizeof(bytes));
-	expect_down(EPROTO);
+	broker_sends(bytes, sizeof(bytes));
+	expect_down(all_features, EPROTO);
 }
 
-Test(broker_link, hello_that_allows_nothing)
+Test(broker_link, answer_before_the_hello)
 {
-	struct record_hello hello = right_hello();
+	struct record_answer answer = answer_to(0);
 
-	hello.batch = 0;
-	broker_says(&hello, sizeof(hello));
-	expect_down(EPROTO);
-}
-
-Test(broker_link, event_before_hello)
-{
-	struct record_event event = {.kind = RECORD_EVENT, .what = EVENT_REPLY};
-
-	broker_says(&event, sizeof(event));
-	expect_down(EPROTO);
-	cr_assert_eq(events, 0);
+	broker_sends(&answer, sizeof(answer));
+	expect_down(all_features, EPROTO);
+	cr_assert_eq(results, 0);
 }
 
 Test(broker_link, second_hello)
@@ -202,127 +270,203 @@ Test(broker_link, second_hello)
 	struct record_hello hello = right_hello();
 
 	greet();
-	broker_says(&hello, sizeof(hello));
-	expect_down(EPROTO);
-	cr_assert_eq(hellos, 1);
+	broker_sends(&hello, sizeof(hello));
+	expect_down(FEATURE_ICMP, EPROTO);
+	cr_assert_eq(readies, 1);
 }
 
-/* --- events ------------------------------------------------------------------------------------
+/* --- answers -----------------------------------------------------------------------------------
  */
 
-Test(broker_link, batches_of_events)
+Test(broker_link, answers_are_reported_with_their_time)
 {
-	struct record_event batch[RECORD_BATCH] = {{0}};
-
 	greet();
-	for (int i = 0; i < RECORD_BATCH; i++)
-		batch[i] = (struct record_event){
-			.kind = RECORD_EVENT, .what = EVENT_REPLY, .cookie = (uint32_t)i};
-	for (int i = 0; i < 8; i++)
-		broker_says(batch, sizeof(batch));
-	broker_says(batch, sizeof(batch[0]));
+	open_probe(0x30009);
+	struct record_answer answer = answer_to(0x30009);
+	answer.sent_ns = clock_now_ns() - 5 * NS_PER_MS;
+	answer.received_wall_ns = answer.sent_ns + 2 * NS_PER_MS - clock_wall_offset_ns();
+	broker_sends(&answer, sizeof(answer));
 	dispatch();
-	cr_assert_eq(events, 8 * RECORD_BATCH + 1);
-	cr_assert_eq(last_event.cookie, 0);
-	cr_assert_not(had_extension);
-}
-
-Test(broker_link, tells_no_more_events_than_asked_for)
-{
-	struct record_event event = {.kind = RECORD_EVENT, .what = EVENT_REPLY};
-
-	greet();
-	for (int i = 0; i < 50; i++)
-		broker_says(&event, sizeof(event));
-	transport_dispatch(transport, 10);
-	cr_assert_leq(events, 10 + RECORD_BATCH);
-	int told = events;
-	cr_assert_gt(told, 0);
-	for (int i = 0; i < 50; i++)
-		transport_dispatch(transport, 10);
-	cr_assert_eq(events, 50);
-}
-
-Test(broker_link, extended_events)
-{
-	struct record_event_ext batch[2] = {
-		{.event = {.kind = RECORD_EVENT_EXT, .what = EVENT_ICMP, .extension_bytes = 4},
-		 .extension = {1, 2, 3, 4}},
-		{.event = {.kind = RECORD_EVENT_EXT,
-			   .what = EVENT_ICMP,
-			   .cookie = 9,
-			   .extension_bytes = RECORD_EXTENSION_BYTES}}};
-
-	greet();
-	memset(batch[1].extension, 0xee, RECORD_EXTENSION_BYTES);
-	broker_says(batch, sizeof(batch));
+	cr_assert_eq(results, 1);
+	cr_expect_eq(last_result.cookie, 0x30009);
+	cr_expect_eq(last_result.kind, RESULT_REPLY);
+	cr_expect_eq(last_result.responder[0], 127);
+	cr_expect_lt(llabs(last_result.rtt_ns - 2 * NS_PER_MS), NS_PER_MS / 2);
+	/* Once. */
+	broker_sends(&answer, sizeof(answer));
 	dispatch();
-	cr_assert_eq(events, 2);
-	cr_assert(had_extension);
-	cr_assert_eq(last_event.cookie, 9);
-	cr_assert_eq(last_extension[RECORD_EXTENSION_BYTES - 1], 0xee);
+	cr_assert_eq(results, 1);
+	cr_assert_eq(downs, 0);
 }
 
-Test(broker_link, extension_longer_than_its_record)
+Test(broker_link, batches_of_answers)
 {
-	struct record_event_ext event = {
-		.event = {.kind = RECORD_EVENT_EXT, .extension_bytes = RECORD_EXTENSION_BYTES + 1}};
+	static struct record_answer batch[RECORD_BATCH];
 
 	greet();
-	broker_says(&event, sizeof(event));
-	expect_down(EPROTO);
-	cr_assert_eq(events, 0);
+	open_probes(8 * RECORD_BATCH + 1);
+	for (uint32_t i = 0; i < 9; i++) {
+		for (uint32_t k = 0; k < RECORD_BATCH; k++)
+			batch[k] = answer_to(i * RECORD_BATCH + k);
+		broker_sends(batch, i < 8 ? sizeof(batch) : sizeof(batch[0]));
+	}
+	dispatch();
+	cr_assert_eq(results, 8 * RECORD_BATCH + 1);
+	cr_assert_eq(last_result.cookie, 8 * RECORD_BATCH);
 }
 
-Test(broker_link, extension_in_a_plain_event)
+Test(broker_link, reports_no_more_results_than_asked_for)
 {
-	struct record_event event = {.kind = RECORD_EVENT, .extension_bytes = 1};
-
 	greet();
-	broker_says(&event, sizeof(event));
-	expect_down(EPROTO);
+	open_probes(50);
+	for (uint32_t i = 0; i < 50; i++) {
+		struct record_answer answer = answer_to(i);
+		broker_sends(&answer, sizeof(answer));
+	}
+	way.functions->dispatch(way.self, 10);
+	cr_assert_eq(results, 10);
+	dispatch();
+	cr_assert_eq(results, 50);
 }
 
-Test(broker_link, odd_length)
+Test(broker_link, long_answers)
 {
-	struct record_event batch[2] = {{.kind = RECORD_EVENT}, {.kind = RECORD_EVENT}};
+	static struct record_long_answer batch[2];
 
 	greet();
-	broker_says(batch, sizeof(batch) - 1);
-	expect_down(EPROTO);
+	open_probes(2);
+	for (uint32_t i = 0; i < 2; i++) {
+		batch[i].head = answer_to(i);
+		batch[i].head.kind = RECORD_LONG_ANSWER;
+		batch[i].head.packet_bytes = batch[i].head.data_bytes = RECORD_LONG_BYTES;
+		batch[i].data[0] = 11;
+		batch[i].data[1] = (uint8_t)i;
+		batch[i].data[2] = 0xf4;
+		batch[i].data[3] = (uint8_t)(0xff - i);
+	}
+	broker_sends(batch, sizeof(batch));
+	dispatch();
+	cr_assert_eq(results, 2);
+	cr_expect_eq(last_result.kind, RESULT_ICMP);
+	cr_expect_eq(last_result.icmp_type, 11);
+	cr_expect_eq(last_result.icmp_code, 1);
+}
+
+Test(broker_link, failures_are_reported)
+{
+	struct record_failure failure = {.kind = RECORD_FAILURE, .cookie = 8, .error = ENETUNREACH};
+
+	greet();
+	open_probe(8);
+	broker_sends(&failure, sizeof(failure));
+	broker_sends(&failure, sizeof(failure));
+	dispatch();
+	cr_assert_eq(results, 1);
+	cr_expect_eq(last_result.kind, RESULT_FAILED);
+	cr_expect_eq(last_result.error, ENETUNREACH);
+	cr_expect_eq(last_result.cookie, 8);
+}
+
+Test(broker_link, damaged_answers_and_answers_to_former_probes_are_ignored)
+{
+	struct record_answer answers[4] = {answer_to(1), answer_to(0x10002), answer_to(3),
+					   answer_to(9)};
+
+	greet();
+	open_probe(1);
+	open_probe(2);
+	open_probe(3);
+	answers[0].data[2] = 0;
+	cancel(3);
+	broker_sends(answers, sizeof(answers));
+	dispatch();
+	cr_assert_eq(results, 0);
+	cr_assert_eq(downs, 0);
+	/* Only the answer to the one that is open is reported. */
+	answers[1] = answer_to(2);
+	broker_sends(answers, sizeof(answers));
+	dispatch();
+	cr_assert_eq(results, 1);
+	cr_assert_eq(last_result.cookie, 2);
+}
+
+static void violation(const void *bytes, size_t length)
+{
+	greet();
+	open_probes(2);
+	broker_sends(bytes, length);
+	expect_down(FEATURE_ICMP, EPROTO);
+}
+
+Test(broker_link, length_that_is_not_whole_records)
+{
+	struct record_answer batch[2] = {answer_to(0), answer_to(1)};
+
+	violation(batch, sizeof(batch) - 1);
+	cr_assert_eq(results, 0);
 }
 
 Test(broker_link, two_kinds_in_one_message)
 {
-	struct record_event batch[2] = {{.kind = RECORD_EVENT, .what = EVENT_REPLY},
-					{.kind = RECORD_PROBE}};
+	struct record_answer batch[2] = {answer_to(0), answer_to(1)};
 
-	greet();
-	broker_says(batch, sizeof(batch));
-	expect_down(EPROTO);
-	cr_assert_eq(events, 1);
+	batch[1].kind = RECORD_FAILURE;
+	violation(batch, sizeof(batch));
+	cr_assert_eq(results, 1);
 }
 
-Test(broker_link, longer_than_any_message)
+Test(broker_link, more_data_than_the_record_holds)
 {
-	static char bytes[RECORD_BATCH * sizeof(struct record_event_ext) + 576];
+	struct record_answer answer = answer_to(0);
 
-	greet();
-	memset(bytes, RECORD_EVENT_EXT, sizeof(bytes));
-	broker_says(bytes, sizeof(bytes));
-	expect_down(EPROTO);
-	cr_assert_eq(events, 0);
+	answer.data_bytes = answer.packet_bytes = RECORD_SHORT_BYTES + 1;
+	violation(&answer, sizeof(answer));
+	cr_assert_eq(results, 0);
 }
 
-Test(broker_link, garbage)
+Test(broker_link, more_data_than_a_long_record_holds)
 {
-	greet();
-	srand(3);
-	char bytes[577];
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = (char)rand();
-	broker_says(bytes, sizeof(bytes));
-	expect_down(EPROTO);
+	struct record_long_answer answer = {.head = answer_to(0)};
+
+	answer.head.kind = RECORD_LONG_ANSWER;
+	answer.head.data_bytes = answer.head.packet_bytes = RECORD_LONG_BYTES + 1;
+	violation(&answer, sizeof(answer));
+	cr_assert_eq(results, 0);
+}
+
+Test(broker_link, more_data_than_the_packet_had)
+{
+	struct record_answer answer = answer_to(0);
+
+	answer.packet_bytes = 7;
+	violation(&answer, sizeof(answer));
+	cr_assert_eq(results, 0);
+}
+
+Test(broker_link, message_that_is_too_long)
+{
+	static struct record_long_answer batch[RECORD_BATCH + 1];
+
+	for (size_t i = 0; i < COUNT(batch); i++) {
+		batch[i].head = answer_to(0);
+		batch[i].head.kind = RECORD_LONG_ANSWER;
+		memcpy(batch[i].data, batch[i].head.data, batch[i].head.data_bytes);
+	}
+	violation(batch, sizeof(batch));
+	cr_assert_eq(results, 0);
+}
+
+Test(broker_link, unknown_kinds)
+{
+	for (int kind = 0; kind < 256; kind++) {
+		char bytes[576] = {(char)kind};
+		if (kind >= RECORD_ANSWER && kind <= RECORD_FAILURE)
+			continue;
+		stop();
+		start();
+		readies = downs = 0;
+		violation(bytes, sizeof(bytes));
+	}
 }
 
 /* --- requests ----------------------------------------------------------------------------------
@@ -335,51 +479,49 @@ Test(broker_link, probes_leave_in_order_in_batches)
 	greet();
 	for (uint32_t i = 0; i < 3 * RECORD_BATCH + 40; i++)
 		queue_probe(i);
-	transport_flush(transport);
+	flush();
 	while (next < 3 * RECORD_BATCH + 40) {
-		size_t count = broker_hears(RECORD_PROBE, cookies);
+		size_t count = broker_reads(cookies);
 		cr_assert_eq(count, next < 3 * RECORD_BATCH ? RECORD_BATCH : 40, "%zu at %u", count,
 			     next);
 		for (size_t i = 0; i < count; i++)
 			cr_assert_eq(cookies[i], next++);
 	}
-	cr_assert_eq(transport_poll_events(transport), POLLIN);
 }
 
-Test(broker_link, smaller_batches_where_the_broker_says_so)
+/* What epoll reports of the channel now, which points at the way. */
+static uint32_t channel_events(void)
 {
-	struct record_hello hello = right_hello();
-	uint32_t cookies[RECORD_BATCH];
+	struct epoll_event event;
 
-	hello.batch = 3;
-	broker_says(&hello, sizeof(hello));
-	dispatch();
-	for (uint32_t i = 0; i < 7; i++)
-		queue_probe(i);
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 3);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 3);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 1);
+	if (epoll_wait(epoll_fd, &event, 1, 0) == 0)
+		return 0;
+	cr_assert_eq(event.data.ptr, &way);
+	return event.events;
 }
 
 Test(broker_link, full_channel_loses_nothing)
 {
 	uint32_t cookies[RECORD_BATCH], next = 0;
-	bool was_blocked = false;
+	int blocked = 0;
 
 	greet();
 	for (uint32_t i = 0; i < RECORD_SLOTS; i++)
 		queue_probe(i);
+	flush();
 	for (int round = 0; next < RECORD_SLOTS; round++) {
 		cr_assert_lt(round, 100000);
-		transport_flush(transport);
-		was_blocked |= transport_poll_events(transport) == (POLLIN | POLLOUT);
-		size_t count = broker_hears(RECORD_PROBE, cookies);
+		size_t count = broker_reads(cookies);
 		for (size_t i = 0; i < count; i++)
 			cr_assert_eq(cookies[i], next++);
+		/* The rest leaves as soon as there is room again. */
+		if (channel_events() == EPOLLOUT) {
+			blocked++;
+			dispatch();
+		}
 	}
-	cr_assert(was_blocked, "the channel took everything at once: nothing was tested");
-	cr_assert_eq(transport_poll_events(transport), POLLIN);
+	cr_assert_gt(blocked, 0, "the channel took everything at once: nothing was tested");
+	cr_assert_eq(channel_events(), 0);
 }
 
 Test(broker_link, cancelled_before_it_left)
@@ -390,108 +532,146 @@ Test(broker_link, cancelled_before_it_left)
 	queue_probe(1);
 	queue_probe(2);
 	queue_probe(3);
-	transport_cancel(transport, 2);
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 2);
+	cancel(2);
+	cancel(0x10003);
+	flush();
+	cr_assert_eq(broker_reads(cookies), 2);
 	cr_assert_eq(cookies[0], 1);
 	cr_assert_eq(cookies[1], 3);
-	cr_assert_eq(broker_hears(RECORD_CANCEL, cookies), 0);
 	/* The slot is as good as new. */
-	queue_probe(0x10002);
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 1);
-	cr_assert_eq(cookies[0], 0x10002);
+	open_probe(0x10002);
+	/* One that waits already leaves once. */
+	queue_probe(4);
+	cancel(4);
+	open_probe(0x10004);
 }
 
 Test(broker_link, cancelled_after_it_left_and_used_again)
 {
-	uint32_t cookies[RECORD_BATCH];
-
 	greet();
-	queue_probe(7);
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 1);
-	transport_cancel(transport, 7);
-	queue_probe(0x10007);
-	transport_flush(transport);
-	cr_assert_eq(broker_hears(RECORD_CANCEL, cookies), 1);
-	cr_assert_eq(cookies[0], 7);
-	cr_assert_eq(broker_hears(RECORD_PROBE, cookies), 1);
-	cr_assert_eq(cookies[0], 0x10007);
+	open_probe(7);
+	cancel(7);
+	open_probe(0x10007);
+	struct record_answer answers[2] = {answer_to(7), answer_to(0x10007)};
+	broker_sends(answers, sizeof(answers));
+	dispatch();
+	cr_assert_eq(results, 1);
+	cr_assert_eq(last_result.cookie, 0x10007);
 }
 
-/* A broker that stands still while the client's probes time out and are sent anew for ever: what is
- * queued stays bounded by the slots, and what leaves in the end is what is open. */
+/* The broker still has the probe of a cancelled slot, and its answer may come after the slot was
+ * used again. So no number of this flow, which has 65,536, is given twice. */
+Test(broker_link, number_of_a_cancelled_probe_is_not_given_again)
+{
+	struct record_probe probes[RECORD_BATCH];
+	static bool seen[65536];
+
+	greet();
+	for (uint32_t i = 0; i < 65536; i++) {
+		struct probe_request probe = request(i % (RECORD_SLOTS / 2));
+		probe.flags = REQUEST_FLOW;
+		way.functions->probe(way.self, &probe);
+		flush();
+		cr_assert_eq(broker_reads_probes(probes), 1);
+		cr_assert_not(seen[probes[0].number]);
+		seen[probes[0].number] = true;
+		cancel(probe.cookie);
+	}
+}
+
+/* A broker that stands still while the probes time out and are sent anew for ever: what is queued
+ * stays bounded by the slots, and what leaves in the end is what is open. */
 Test(broker_link, a_broker_that_stands_still_costs_no_memory)
 {
 	uint32_t cookies[RECORD_BATCH];
-	int probes = 0, cancels = 0;
+	static uint32_t last[RECORD_SLOTS];
+	size_t probes = 0;
 
 	greet();
 	for (uint32_t generation = 0; generation < 50; generation++) {
 		for (uint32_t slot = 0; slot < RECORD_SLOTS; slot++) {
 			if (generation > 0)
-				transport_cancel(transport, (generation - 1) << 16 | slot);
+				cancel((generation - 1) << 16 | slot);
 			queue_probe(generation << 16 | slot);
 		}
-		transport_flush(transport);
+		flush();
 	}
-	for (int idle = 0; idle < 2;) {
-		/* Kinds come in messages of their own; the first byte says which. */
-		uint8_t kind = 0;
-		transport_flush(transport);
-		if (recv(broker_fd, &kind, 1, MSG_DONTWAIT | MSG_PEEK) < 1) {
-			idle++;
-			continue;
-		}
-		size_t count = broker_hears(kind, cookies);
-		if (kind == RECORD_PROBE)
-			probes += (int)count;
-		else
-			cancels += (int)count;
+	for (size_t count; (count = broker_reads(cookies)) > 0; probes += count) {
+		for (size_t i = 0; i < count; i++)
+			last[cookies[i] % RECORD_SLOTS] = cookies[i] >> 16;
+		flush();
 	}
-	/* The first ones that the channel took, then the last generation, then nothing. */
-	cr_assert_eq(probes - cancels, RECORD_SLOTS);
+	for (uint32_t slot = 0; slot < RECORD_SLOTS; slot++)
+		cr_assert_eq(last[slot], 49);
 	cr_assert_lt(probes, 2 * RECORD_SLOTS);
+}
+
+Test(broker_link, refused_probes_are_reported_and_others_leave)
+{
+	uint32_t cookies[RECORD_BATCH];
+
+	for (uint32_t i = 0; i < 40; i++) {
+		struct probe_request probe = request(i);
+		if (i % 4 == 0)
+			probe.destination[0] = 224;
+		way.functions->probe(way.self, &probe);
+	}
+	cancel(4);
+	cr_assert_eq(way.functions->next_ns(way.self), INT64_MAX, "no result before ready()");
+	greet();
+	flush();
+	cr_assert_eq(way.functions->next_ns(way.self), 0);
+	dispatch();
+	cr_assert_eq(way.functions->next_ns(way.self), INT64_MAX);
+	cr_assert_eq(results, 9);
+	cr_expect_eq(last_result.kind, RESULT_FAILED);
+	cr_expect_eq(last_result.error, EINVAL);
+	cr_expect_eq(last_result.cookie, 36);
+	size_t count = 0;
+	for (size_t more; (more = broker_reads(cookies)) > 0; count += more)
+		for (size_t i = 0; i < more; i++)
+			cr_expect_neq(cookies[i] % 4, 0);
+	cr_assert_eq(count, 30);
 }
 
 /* --- the end -----------------------------------------------------------------------------------
  */
 
-Test(broker_link, end_without_a_word)
+Test(broker_link, end_without_an_error_line)
 {
 	greet();
 	close(broker_fd);
-	expect_down(ECONNRESET);
+	expect_down(FEATURE_ICMP, ECONNRESET);
+	cr_assert_str_eq(down_why, "postern-broker: closed its channel");
 }
 
-Test(broker_link, end_before_the_hello_with_words)
+Test(broker_link, end_before_the_hello_with_an_error_line)
 {
-	static const char words[] =
-		"postern-broker: raise \033CAP_NET_RAW: not permitted\nand more";
+	static const char line[] = "postern-broker: raise \033CAP_NET_RAW: not permitted\nand more";
 
-	cr_assert_eq(write(broker_words_fd, words, sizeof(words) - 1), sizeof(words) - 1);
+	cr_assert_eq(write(broker_stderr_fd, line, sizeof(line) - 1), sizeof(line) - 1);
 	close(broker_fd);
-	expect_down(ECONNRESET);
+	expect_down(all_features, ECONNRESET);
 	cr_assert_str_eq(down_why, "postern-broker: raise ?CAP_NET_RAW: not permitted");
 }
 
-/* The kernel tells a reset channel once, to whichever call comes first, and before what is still to
- * be read. */
+/* The kernel reports a reset channel once, to the first call, and before what is still to be
+ * read. */
 static void end_with_requests_unread(bool send_first)
 {
-	struct record_event event = {.kind = RECORD_EVENT, .what = EVENT_REPLY, .cookie = 77};
+	struct record_answer answer = answer_to(77);
 
 	greet();
+	open_probe(77);
 	queue_probe(1);
-	transport_flush(transport);
-	broker_says(&event, sizeof(event));
+	flush();
+	broker_sends(&answer, sizeof(answer));
 	close(broker_fd);
 	queue_probe(2);
 	if (send_first)
-		transport_flush(transport);
-	expect_down(ECONNRESET);
-	cr_assert_eq(events, 1, "what was said before the end is lost");
+		flush();
+	expect_down(FEATURE_ICMP, ECONNRESET);
+	cr_assert_eq(results, 1, "what was sent before the end is lost");
 }
 
 Test(broker_link, end_with_requests_unread_is_noticed_reading)
@@ -504,33 +684,109 @@ Test(broker_link, end_with_requests_unread_is_noticed_sending)
 	end_with_requests_unread(true);
 }
 
-Test(broker_link, a_program_that_is_not_there)
-{
-	const struct transport_sink sink = {NULL, on_hello, on_event, on_down};
-	struct transport *other = transport_open("/nonexistent/postern-broker", &sink);
+/* --- programs ----------------------------------------------------------------------------------
+ */
 
-	cr_assert_not_null(other);
-	cr_assert_eq(downs, 0, "told before the first dispatch");
-	transport_dispatch(other, 1);
-	cr_assert_eq(downs, 1);
-	cr_assert_eq(down_error, ENOENT);
-	cr_assert_not_null(strstr(down_why, "/nonexistent/postern-broker"));
-	transport_close(other);
-	/* Nor is anything left of who tried to run it. */
+static void expect_no_child(void)
+{
 	cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1);
 	cr_assert_eq(errno, ECHILD);
 }
 
+/* Starts `path` as the broker in the place of the played one. */
+static void start_broker(const char *path)
+{
+	stop();
+	broker_link_open(&way, epoll_fd, path, &sink);
+	cr_assert_eq(downs, 0, "reported before the first dispatch");
+}
+
+/* The same, and waits for its end. */
+static void run_broker(const char *path)
+{
+	struct pollfd ready = {.fd = epoll_fd, .events = POLLIN};
+
+	start_broker(path);
+	if (way.functions->next_ns(way.self) > 0)
+		cr_assert_eq(poll(&ready, 1, 5000), 1);
+	dispatch();
+	cr_assert_eq(downs, 1);
+	cr_assert_eq(lost_features, all_features);
+	expect_no_child();
+}
+
+static void with_script(const char *script, void (*run)(const char *path))
+{
+	char path[] = "/tmp/test_broker_link.XXXXXX";
+	int fd = mkstemp(path);
+
+	cr_assert_geq(fd, 0);
+	dprintf(fd, "#!/bin/sh\n%s\n", script);
+	cr_assert_eq(fchmod(fd, 0700), 0);
+	close(fd);
+	run(path);
+	unlink(path);
+}
+
+static void run_script(const char *script)
+{
+	with_script(script, run_broker);
+}
+
+Test(broker_link, a_program_that_is_not_there)
+{
+	run_broker("/nonexistent/postern-broker");
+	cr_assert_eq(down_error, ENOENT);
+	cr_assert_not_null(strstr(down_why, "/nonexistent/postern-broker"));
+}
+
 Test(broker_link, a_program_that_is_no_broker)
 {
-	const struct transport_sink sink = {NULL, on_hello, on_event, on_down};
-	struct transport *other = transport_open("/bin/true", &sink);
-	struct pollfd ready = {.fd = transport_fd(other), .events = POLLIN};
-
-	cr_assert_eq(poll(&ready, 1, 5000), 1);
-	transport_dispatch(other, 1);
-	cr_assert_eq(downs, 1);
+	run_broker("/bin/true");
 	cr_assert_eq(down_error, ECONNRESET);
 	cr_assert_str_eq(down_why, "postern-broker: ended with exit status 0");
-	transport_close(other);
+}
+
+Test(broker_link, a_broker_without_privilege)
+{
+	run_script("echo postern-broker: no privilege >&2; exit 77");
+	cr_assert_eq(down_error, EPERM);
+	cr_assert_str_eq(down_why, "postern-broker: no privilege");
+}
+
+Test(broker_link, a_broker_that_is_killed)
+{
+	run_script("kill -9 $$");
+	cr_assert_eq(down_error, ECONNRESET);
+	cr_assert_str_eq(down_why, "postern-broker: ended by signal 9");
+}
+
+Test(broker_link, a_broker_gets_two_sockets_no_argument_and_no_environment)
+{
+	setenv("TEST_VARIABLE", "inherited", 1);
+	run_script("[ -S /dev/fd/0 ] && [ -S /dev/fd/2 ] && "
+		   "echo $#$TEST_VARIABLE $(readlink /proc/$$/fd/1) >&2");
+	cr_assert_str_eq(down_why, "0 /dev/null");
+}
+
+static void close_broker(const char *path)
+{
+	start_broker(path);
+	stop();
+	expect_no_child();
+	start();
+}
+
+Test(broker_link, closing_waits_for_the_broker)
+{
+	with_script("exec cat", close_broker);
+}
+
+/* CAP_NET_RAW and CAP_NET_ADMIN of this process, if it has them, and nothing else. */
+Test(broker_link, capabilities_for_marks_become_inheritable)
+{
+	if (geteuid() != 0)
+		cr_skip_test("needs CAP_NET_RAW and CAP_NET_ADMIN");
+	run_script("grep CapInh /proc/self/status >&2");
+	cr_assert_str_eq(down_why, "CapInh:?0000000000003000");
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/extension.h"
+#include "frontend/transport/extension.h"
 
 enum {
 	STRUCTURE_BYTES = 1024,

@@ -1,0 +1,141 @@
+/*
+ * Reads what an answer says that the broker passed on. Pure functions in the unprivileged front
+ * end; every byte may be forged and each length is checked before it is used.
+ */
+#include "frontend/transport/answer.h"
+
+#include <netinet/in.h>
+#include <string.h>
+
+#include "common/checksum.h"
+#include "common/wire.h"
+#include "frontend/transport/probe_record.h"
+
+enum {
+	SCTP_CHECKSUM_OFFSET = 8,
+	/* Where routers older than RFC 4884 put an extension structure (its section 5.5). */
+	OLD_EXTENSION_OFFSET = 128,
+	EXTENSION_HEADER_BYTES = 4,
+};
+
+/* A long echo reply is passed on in part: the rest is what the probe was filled with. Of other
+ * packets that are not here as a whole the checksum remains unknown. The kernel has verified that
+ * of ICMPv6 (RFC 3542 3.1). */
+static bool icmp_checksum_holds(const struct record_answer *answer, const uint8_t *data,
+				const struct record_probe *probe, const struct wire_family *wire)
+{
+	size_t missing_bytes = (size_t)answer->packet_bytes - answer->data_bytes;
+
+	if (wire->family == 6 || (missing_bytes > 0 && data[0] != wire->echo_reply))
+		return true;
+	uint64_t sum = checksum_add(0, data, answer->data_bytes);
+	/* Such a record is full, so the rest begins at an even offset. */
+	sum = probe_record_add_fill(sum, probe, missing_bytes);
+	return checksum_fold(sum) == 0xffff;
+}
+
+/* RFC 9653 allows a zero checksum only to those who were told so, and an INIT of ours does not.
+ * Packets of this host to itself have none, since no wire needs it. */
+static bool sctp_checksum_holds(const struct record_answer *answer, const uint8_t *data)
+{
+	static const uint8_t zero[4];
+
+	if (memcmp(data + SCTP_CHECKSUM_OFFSET, zero, sizeof(zero)) == 0)
+		return memcmp(answer->responder, answer->local, sizeof(answer->local)) == 0;
+	if (answer->data_bytes < answer->packet_bytes)
+		return true;
+	uint32_t crc = crc32c(0, data, SCTP_CHECKSUM_OFFSET);
+	crc = crc32c(crc, zero, sizeof(zero));
+	crc = crc32c(crc, data + WIRE_SCTP_HEADER_BYTES,
+		     answer->data_bytes - (size_t)WIRE_SCTP_HEADER_BYTES);
+	/* The only little-endian field of all (RFC 9260 appendix A). */
+	const uint8_t *field = data + SCTP_CHECKSUM_OFFSET;
+	return crc == ((uint32_t)field[3] << 24 | (uint32_t)field[2] << 16 |
+		       (uint32_t)field[1] << 8 | field[0]);
+}
+
+/* RFC 4884 4: the errors that may carry an extension structure. */
+static bool is_extensible(const uint8_t *data, const struct wire_family *wire)
+{
+	return data[0] == wire->unreachable || data[0] == wire->time_exceeded ||
+	       (wire->family == 4 && data[0] == wire->parameter_problem);
+}
+
+/* `told_bytes` is how much the ICMP header says is quoted in front of the structure, 0 if it does
+ * not say. Then there may be just more of the quoted packet at the old place: only a checksum that
+ * is there and holds tells. */
+static bool read_extension(const struct record_answer *answer, const uint8_t *data,
+			   size_t told_bytes, struct extension_info *extension)
+{
+	size_t offset =
+		WIRE_ICMP_HEADER_BYTES + (told_bytes != 0 ? told_bytes : OLD_EXTENSION_OFFSET);
+	bool cut = answer->data_bytes < answer->packet_bytes;
+
+	if (answer->data_bytes < offset + EXTENSION_HEADER_BYTES)
+		return false;
+	if (told_bytes == 0 && (cut || wire_get16(data + offset + 2) == 0))
+		return false;
+	return extension_decode(data + offset, answer->data_bytes - offset, cut, extension);
+}
+
+static uint32_t next_hop_mtu(const uint8_t *data, const struct wire_family *wire)
+{
+	if (data[0] != wire->packet_too_big)
+		return 0;
+	if (wire->family == 6)
+		return wire_get32(data + 4);                                    /* RFC 4443 3.2 */
+	return data[1] == wire->packet_too_big_code ? wire_get16(data + 6) : 0; /* RFC 1191 4 */
+}
+
+static void read_error(const struct record_answer *answer, const uint8_t *data,
+		       const struct wire_family *wire, struct probe_result *result,
+		       struct extension_info *extension)
+{
+	struct wire_ip quoted;
+	size_t quote_bytes = answer->data_bytes - (size_t)WIRE_ICMP_HEADER_BYTES;
+	size_t told_bytes = 0;
+
+	if (is_extensible(data, wire)) {
+		told_bytes = (size_t)data[wire->extension_length] * wire->extension_unit;
+		if (read_extension(answer, data, told_bytes, extension))
+			result->extension = extension;
+	}
+	if (told_bytes != 0 && told_bytes < quote_bytes)
+		quote_bytes = told_bytes;
+	result->kind = RESULT_ICMP;
+	result->known |= KNOWN_ICMP;
+	result->icmp_type = data[0];
+	result->icmp_code = data[1];
+	result->mtu_bytes = next_hop_mtu(data, wire);
+	if (wire_ip_read(data + WIRE_ICMP_HEADER_BYTES, quote_bytes, &quoted)) {
+		result->known |= KNOWN_QUOTED_TTL;
+		result->quoted_ttl = quoted.ttl;
+		result->quoted_tos = quoted.tos;
+	}
+}
+
+bool answer_read(const struct record_answer *answer, const uint8_t *data,
+		 const struct record_probe *probe, struct probe_result *result,
+		 struct extension_info *extension)
+{
+	const struct wire_family *wire = wire_family(probe->family);
+
+	*result = (struct probe_result){
+		.cookie = probe->cookie,
+		.kind = RESULT_REPLY,
+		.known = KNOWN_REPLY_TTL,
+		.reply_ttl = answer->ttl,
+	};
+	memcpy(result->responder, answer->responder, sizeof(result->responder));
+	if (wire_is_link_local(probe->family, answer->responder))
+		result->responder_ifindex = answer->ifindex;
+	if (answer->protocol == IPPROTO_SCTP)
+		return answer->data_bytes >= WIRE_SCTP_HEADER_BYTES &&
+		       sctp_checksum_holds(answer, data);
+	if (answer->data_bytes < WIRE_ICMP_HEADER_BYTES ||
+	    !icmp_checksum_holds(answer, data, probe, wire))
+		return false;
+	if (data[0] != wire->echo_reply)
+		read_error(answer, data, wire, result, extension);
+	return true;
+}
