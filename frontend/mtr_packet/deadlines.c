@@ -1,134 +1,113 @@
 /*
- * When which slot is due: a heap, and for each slot its place in it. Four children a node halve the
- * depth that removing an answered probe walks. Pure memory; runs in the packet front end.
+ * Which slot is due when: a binary heap, and for each slot its place in it. Pure memory; runs in
+ * mtr-packet.
  */
-#include "frontend/packet_deadlines.h"
+#include "frontend/mtr_packet/deadlines.h"
 
-#include <stddef.h>
-
-#include "frontend/memory.h"
-
-enum { CHILDREN = 4 };
+#include <stdlib.h>
 
 struct entry {
 	int64_t due_ns;
 	uint32_t slot;
 };
 
-/* Two tables in one, since there is room and both are used from their beginning on. */
-struct node {
-	int64_t due_ns; /* by place in the heap ... */
-	uint32_t slot;
-	/* ... and by slot: its place in the heap plus one, or 0: not in it. All zero to begin with,
-	 * so that memory is touched, and start-up time spent, only for slots that are used. */
-	uint32_t place;
-};
-
 struct deadlines {
 	uint32_t used;
-	uint32_t count;
-	struct node nodes[];
+	struct entry *heap; /* the earliest is the first */
+	uint32_t *place;    /* for each slot: index in the heap plus 1; 0: not in it */
 };
-
-static size_t size_of(uint32_t count)
-{
-	return sizeof(struct deadlines) + count * sizeof(struct node);
-}
 
 struct deadlines *deadlines_open(uint32_t count)
 {
-	struct deadlines *deadlines = memory_open(size_of(count));
+	struct deadlines *deadlines = calloc(1, sizeof(*deadlines));
 
-	if (deadlines)
-		deadlines->count = count;
-	return deadlines;
+	if (!deadlines)
+		return NULL;
+	deadlines->heap = calloc(count, sizeof(deadlines->heap[0]));
+	deadlines->place = calloc(count, sizeof(deadlines->place[0]));
+	if (deadlines->heap && deadlines->place)
+		return deadlines;
+	deadlines_close(deadlines);
+	return NULL;
 }
 
 void deadlines_close(struct deadlines *deadlines)
 {
-	if (deadlines)
-		memory_close(deadlines, size_of(deadlines->count));
+	if (!deadlines)
+		return;
+	free(deadlines->heap);
+	free(deadlines->place);
+	free(deadlines);
 }
 
-static struct entry get(const struct deadlines *deadlines, uint32_t place)
+static void put(struct deadlines *deadlines, uint32_t index, struct entry entry)
 {
-	return (struct entry){deadlines->nodes[place].due_ns, deadlines->nodes[place].slot};
+	deadlines->heap[index] = entry;
+	deadlines->place[entry.slot] = index + 1;
 }
 
-static void put(struct deadlines *deadlines, uint32_t place, struct entry entry)
+/* Puts `entry` at the free index or above. */
+static void sift_up(struct deadlines *deadlines, uint32_t index, struct entry entry)
 {
-	deadlines->nodes[place].due_ns = entry.due_ns;
-	deadlines->nodes[place].slot = entry.slot;
-	deadlines->nodes[entry.slot].place = place + 1;
-}
-
-/* `place` is free: finds where `entry` belongs at or above it. */
-static void settle_up(struct deadlines *deadlines, uint32_t place, struct entry entry)
-{
-	while (place > 0) {
-		uint32_t parent = (place - 1) / CHILDREN;
-		if (deadlines->nodes[parent].due_ns <= entry.due_ns)
+	while (index > 0) {
+		uint32_t parent = (index - 1) / 2;
+		if (deadlines->heap[parent].due_ns <= entry.due_ns)
 			break;
-		put(deadlines, place, get(deadlines, parent));
-		place = parent;
+		put(deadlines, index, deadlines->heap[parent]);
+		index = parent;
 	}
-	put(deadlines, place, entry);
+	put(deadlines, index, entry);
 }
 
-/* `place` is free: finds where `entry` belongs at or below it. */
-static void settle_down(struct deadlines *deadlines, uint32_t place, struct entry entry)
+/* Puts `entry` at the free index or below. */
+static void sift_down(struct deadlines *deadlines, uint32_t index, struct entry entry)
 {
-	for (;;) {
-		uint32_t first = place * CHILDREN + 1;
-		uint32_t end =
-			first + CHILDREN < deadlines->used ? first + CHILDREN : deadlines->used;
-		uint32_t least = place;
-		int64_t least_ns = entry.due_ns;
-		for (uint32_t child = first; child < end; child++) {
-			if (deadlines->nodes[child].due_ns < least_ns) {
-				least = child;
-				least_ns = deadlines->nodes[child].due_ns;
-			}
-		}
-		if (least == place)
+	const struct entry *heap = deadlines->heap;
+	uint32_t child;
+
+	while ((child = 2 * index + 1) < deadlines->used) {
+		if (child + 1 < deadlines->used && heap[child + 1].due_ns < heap[child].due_ns)
+			child++;
+		if (entry.due_ns <= heap[child].due_ns)
 			break;
-		put(deadlines, place, get(deadlines, least));
-		place = least;
+		put(deadlines, index, heap[child]);
+		index = child;
 	}
-	put(deadlines, place, entry);
+	put(deadlines, index, entry);
 }
 
 void deadlines_remove(struct deadlines *deadlines, uint32_t slot)
 {
-	if (deadlines->nodes[slot].place == 0)
+	if (deadlines->place[slot] == 0)
 		return;
-	uint32_t place = deadlines->nodes[slot].place - 1;
-	deadlines->nodes[slot].place = 0;
-	struct entry last = get(deadlines, --deadlines->used);
-	if (place == deadlines->used)
+	uint32_t index = deadlines->place[slot] - 1;
+	int64_t removed_ns = deadlines->heap[index].due_ns;
+	deadlines->place[slot] = 0;
+	struct entry last = deadlines->heap[--deadlines->used];
+	if (index == deadlines->used)
 		return;
-	if (last.due_ns < deadlines->nodes[place].due_ns)
-		settle_up(deadlines, place, last);
+	if (last.due_ns < removed_ns)
+		sift_up(deadlines, index, last);
 	else
-		settle_down(deadlines, place, last);
+		sift_down(deadlines, index, last);
 }
 
 void deadlines_set(struct deadlines *deadlines, uint32_t slot, int64_t due_ns)
 {
 	deadlines_remove(deadlines, slot);
-	settle_up(deadlines, deadlines->used++, (struct entry){due_ns, slot});
+	sift_up(deadlines, deadlines->used++, (struct entry){due_ns, slot});
 }
 
 int64_t deadlines_earliest_ns(const struct deadlines *deadlines)
 {
-	return deadlines->used > 0 ? deadlines->nodes[0].due_ns : INT64_MAX;
+	return deadlines->used > 0 ? deadlines->heap[0].due_ns : INT64_MAX;
 }
 
 int32_t deadlines_take_due(struct deadlines *deadlines, int64_t now_ns)
 {
-	if (deadlines_earliest_ns(deadlines) > now_ns || deadlines->used == 0)
+	if (deadlines->used == 0 || deadlines->heap[0].due_ns > now_ns)
 		return DEADLINE_NONE;
-	uint32_t slot = deadlines->nodes[0].slot;
+	uint32_t slot = deadlines->heap[0].slot;
 	deadlines_remove(deadlines, slot);
 	return (int32_t)slot;
 }

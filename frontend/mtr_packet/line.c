@@ -1,8 +1,8 @@
 /*
- * Cuts the client's byte stream into request lines, however it is chunked. Pure memory, no
- * descriptor; runs in the packet front end and takes every byte as hostile.
+ * Cuts the client's byte stream into request lines. Runs in mtr-packet; any byte may come, in
+ * pieces of any size.
  */
-#include "frontend/packet_line.h"
+#include "frontend/mtr_packet/line.h"
 
 #include <string.h>
 
@@ -25,7 +25,7 @@ void line_filled(struct line_reader *reader, size_t count)
 	reader->end += count;
 }
 
-/* No newline is in the buffer. Of a line that is too long already nothing needs to be kept. */
+/* No newline is in the buffer. A line that is too long is not kept. */
 static enum line_kind line_unfinished(struct line_reader *reader)
 {
 	reader->scanned = reader->end;
@@ -38,14 +38,6 @@ static enum line_kind line_unfinished(struct line_reader *reader)
 	reader->skipping = true;
 	reader->start = reader->end;
 	return LINE_TOO_LONG;
-}
-
-/* A line without its newline, and without a carriage return before that. */
-static struct text without_return(const char *from, size_t length)
-{
-	if (length > 0 && from[length - 1] == '\r')
-		length--;
-	return (struct text){from, length};
 }
 
 enum line_kind line_next(struct line_reader *reader, struct text *line)
@@ -66,20 +58,9 @@ enum line_kind line_next(struct line_reader *reader, struct text *line)
 		}
 		if (length > LINE_BYTES)
 			return LINE_TOO_LONG;
-		*line = without_return(from, length);
+		if (length > 0 && from[length - 1] == '\r')
+			length--;
+		*line = (struct text){from, length};
 		return LINE_TEXT;
 	}
-}
-
-bool line_ahead(const struct line_reader *reader, size_t *ahead, struct text *line)
-{
-	const char *from = reader->bytes + reader->start + *ahead;
-	const char *end = reader->bytes + reader->end;
-	const char *newline = memchr(from, '\n', (size_t)(end - from));
-
-	if (!newline)
-		return false;
-	*ahead += (size_t)(newline - from) + 1;
-	*line = without_return(from, (size_t)(newline - from));
-	return true;
 }

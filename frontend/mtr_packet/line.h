@@ -1,52 +1,56 @@
 /*
- * Cuts the client's byte stream into request lines, however it is chunked. Pure memory, no
- * descriptor; runs in the packet front end and takes every byte as hostile.
+ * Cuts the client's byte stream into request lines. Runs in mtr-packet; any byte may come, in
+ * pieces of any size.
  */
-#ifndef POSTERN_FRONTEND_PACKET_LINE_H
-#define POSTERN_FRONTEND_PACKET_LINE_H
+#ifndef POSTERN_FRONTEND_MTR_PACKET_LINE_H
+#define POSTERN_FRONTEND_MTR_PACKET_LINE_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 enum {
-	/* Without the newline; the protocol's limit. */
+	/* The protocol's limit, without the newline. */
 	LINE_BYTES = 4095,
-	/* What a pipe holds: one read takes all there is. */
+	/* The capacity of a pipe: one read takes all that is there. */
 	LINE_BUFFER_BYTES = 65536,
 };
 
-/* A piece of text that ends by its length: NUL is an ordinary byte in requests. */
+/* Text without a NUL at its end: NUL is an ordinary byte in requests. */
 struct text {
 	const char *bytes;
 	size_t length;
 };
 
+/* The text of a string literal. */
+#define TEXT(literal) ((struct text){(literal), sizeof(literal) - 1})
+
+static inline bool text_equals(struct text a, struct text b)
+{
+	return a.length == b.length && memcmp(a.bytes, b.bytes, a.length) == 0;
+}
+
 enum line_kind {
 	LINE_NONE,     /* no complete line is left: read more */
 	LINE_TEXT,     /* a line, without its newline and a carriage return before that */
-	LINE_TOO_LONG, /* a line over LINE_BYTES; told once for each, it is skipped */
+	LINE_TOO_LONG, /* a line over LINE_BYTES, reported once and skipped */
 };
 
+/* All zero: empty. */
 struct line_reader {
-	size_t start;   /* first byte of the line being looked for */
-	size_t scanned; /* up to here there is no newline */
-	size_t end;     /* bytes in the buffer end here */
-	bool skipping;  /* the rest of a line that was too long comes next */
+	size_t start;   /* the first byte of the next line */
+	size_t scanned; /* no newline between start and here */
+	size_t end;     /* the end of the bytes in the buffer */
+	bool skipping;  /* the next line is the rest of one that was too long */
 	char bytes[LINE_BUFFER_BYTES];
 };
 
-/* A reader that is all zero is an empty one. */
-
-/* Where to put bytes read, and how many at most: never none after line_next() said LINE_NONE. Moves
- * what is left to the front: texts given before are no longer valid. */
+/* Where to put bytes that are read, and how many at most: at least one after LINE_NONE. Moves the
+ * rest of the buffer to its front, which makes earlier texts invalid. */
 char *line_space(struct line_reader *reader, size_t *room);
 void line_filled(struct line_reader *reader, size_t count);
 
-/* The next line; its text stays valid until line_space(). */
+/* The next line. Its text is valid until line_space(). */
 enum line_kind line_next(struct line_reader *reader, struct text *line);
-
-/* Looks ahead at the complete line, of any length, that begins *ahead bytes behind the next one,
- * and moves *ahead behind it; line_next() knows nothing of that. False: there is none. */
-bool line_ahead(const struct line_reader *reader, size_t *ahead, struct text *line);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * The packet personality: what mtr runs as mtr-packet. Starts the broker, confines itself, then
- * moves requests from stdin to the session, probes to the transport and replies to stdout, never
- * waiting for any one of them. Runs as the user; distrusts the client's bytes and the network's.
+ * The program that mtr runs as mtr-packet. Opens the transports, enters its sandbox, then moves
+ * requests from stdin to the session, probes to the transports and replies to stdout, without
+ * waiting for any one of them. Runs as the user; trusts neither the client's bytes nor the
+ * network's.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -10,41 +11,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "common/await.h"
-#include "frontend/memory.h"
-#include "frontend/packet_session.h"
-#include "frontend/personality.h"
-#include "policy/confine.h"
-#include "policy/relro.h"
+#include "frontend/command.h"
+#include "frontend/mtr_packet/session.h"
+#include "frontend/process/clock.h"
+#include "policy/sandbox.h"
 
 enum {
-	NS_PER_S = 1000000000,
-	LONG_WAIT_NS = 100000000,
-	/* One turn of the loop does at most this much of each, so that no source starves another
-	 * and no deadline waits for long. Lines that ask the kernel for routes take longer than
-	 * others: they have a limit in time, too, looked at every few lines. */
-	LINES_A_TURN = 512,
-	LINES_A_LOOK = 32,
-	LINES_NS = 500000,
-	/* Looked at while the broker starts, in which time some 20 routes can be asked for. */
-	LINES_AHEAD = 8,
-	EVENTS_A_TURN = 1024,
-	MANY_OPEN = 16,
-	/* A broker says hello within a millisecond or two; one that has not by now never will. */
-	HELLO_WAIT_S = 5,
+	/* Work of each kind in one turn of the loop, so that none delays the others for long. */
+	LINES_PER_TURN = 512,
+	RESULTS_PER_TURN = 1024,
 };
 
-struct packet {
+struct mtr_packet {
 	struct session session;
-	struct transport *transport;
-	struct line_reader *lines;
-	struct await waits[2]; /* for the broker, for the client alone */
-	int64_t hello_until_ns;
-	size_t events_told; /* in this turn */
+	struct line_reader lines;
 	bool input_ready;
 	bool input_ended;
 	bool lines_left; /* the reader may hold complete lines */
@@ -52,97 +35,54 @@ struct packet {
 	bool transport_ready;
 };
 
-static int64_t monotonic_ns(void)
+/* Replies must not wait for a reader of stderr, so a warning is lost if there is none. */
+static void warn(const char *text)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
-/* --- the transport's sink ----------------------------------------------------------------------
- */
-
-static void tell_hello(void *context, const struct record_hello *hello)
-{
-	struct packet *packet = context;
-
-	session_hello(&packet->session, hello);
-}
-
-static void tell_event(void *context, const struct record_event *event, const uint8_t *extension)
-{
-	struct packet *packet = context;
-
-	packet->events_told++;
-	session_event(&packet->session, event, extension);
-}
-
-static void tell_down(void *context, int error, const char *why)
-{
-	struct packet *packet = context;
 	struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
-	char line[600];
-	int length = snprintf(line, sizeof(line), "mtr-packet: %s\n", why);
 
-	/* A broker that was given up may still die. */
-	if (packet->session.down_error)
-		return;
-	/* Nobody may be reading it, and the replies must not wait for that. */
-	if (length > 0 && poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT))
-		(void)!write(STDERR_FILENO, line, (size_t)length);
-	session_down(&packet->session, error);
+	if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT))
+		dprintf(STDERR_FILENO, "mtr-packet: %s\n", text);
 }
 
-/* --- one turn ----------------------------------------------------------------------------------
- */
+static const struct session_calls session_calls = {transport_probe, transport_cancel, warn};
 
-/* An answer that has arrived counts, however late this program comes to read it: what waits in the
- * channel is heard before anything is given up. */
-static void hear_transport(struct packet *packet)
+/* --- one turn --- */
+
+static int64_t next_ns(const struct mtr_packet *packet)
 {
-	bool due = session_next_ns(&packet->session) <= packet->session.now_ns;
+	int64_t session_ns = session_next_ns(&packet->session);
+	int64_t transport_ns = transport_next_ns(packet->session.transport);
 
-	packet->events_told = 0;
-	if (packet->transport_ready || due)
-		transport_dispatch(packet->transport, EVENTS_A_TURN);
-	if (due && packet->events_told >= EVENTS_A_TURN)
-		transport_dispatch(packet->transport, RECORD_SLOTS);
-	if (due)
-		session_expire(&packet->session);
-	if (!packet->session.ready && packet->session.now_ns >= packet->hello_until_ns)
-		tell_down(packet, ETIMEDOUT, "postern-broker: does not say hello");
+	return session_ns < transport_ns ? session_ns : transport_ns;
 }
 
-static void read_input(struct packet *packet)
+/* An answer that has arrived counts, so all are read before a probe is given up. */
+static void read_results(struct mtr_packet *packet)
+{
+	struct session *session = &packet->session;
+	bool due = next_ns(packet) <= session->now_ns;
+
+	if (packet->transport_ready || due)
+		transport_dispatch(session->transport, due ? TRANSPORT_SLOTS : RESULTS_PER_TURN);
+	if (due)
+		session_expire(session);
+}
+
+static void read_input(struct mtr_packet *packet)
 {
 	size_t room;
-	char *space = line_space(packet->lines, &room);
+	char *space = line_space(&packet->lines, &room);
 	ssize_t count = read(STDIN_FILENO, space, room);
 
 	if (count > 0)
-		line_filled(packet->lines, (size_t)count);
+		line_filled(&packet->lines, (size_t)count);
 	else if (count == 0 || (errno != EINTR && errno != EAGAIN))
 		packet->input_ended = true;
 	packet->input_ready = false;
-}
-
-/* Until the broker has said hello no line can be answered, and no timeout should begin. But the
- * routes that the first lines want can be asked for, which takes longest of all that they need. */
-static void look_ahead(struct packet *packet)
-{
-	size_t ahead = 0;
-	struct text line;
-
-	if (!packet->input_ready || packet->lines_left)
-		return;
-	read_input(packet);
 	packet->lines_left = true;
-	for (int i = 0; i < LINES_AHEAD && line_ahead(packet->lines, &ahead, &line); i++)
-		session_foresee(&packet->session, line);
 }
 
-static void take_lines(struct packet *packet)
+static void take_lines(struct mtr_packet *packet)
 {
 	struct session *session = &packet->session;
 	struct text line;
@@ -150,13 +90,9 @@ static void take_lines(struct packet *packet)
 	if (packet->input_ready && !packet->lines_left)
 		read_input(packet);
 	/* A timeout begins when its request is taken. */
-	session->now_ns = monotonic_ns();
-	packet->lines_left = true;
-	for (int i = 0; i < LINES_A_TURN && session_accepts(session); i++) {
-		if (i % LINES_A_LOOK == LINES_A_LOOK - 1 &&
-		    monotonic_ns() - session->now_ns > LINES_NS)
-			return;
-		switch (line_next(packet->lines, &line)) {
+	session->now_ns = clock_now_ns();
+	for (int i = 0; i < LINES_PER_TURN && packet->lines_left && session_accepts(session); i++) {
+		switch (line_next(&packet->lines, &line)) {
 		case LINE_TEXT:
 			session_line(session, line);
 			break;
@@ -165,13 +101,13 @@ static void take_lines(struct packet *packet)
 			break;
 		case LINE_NONE:
 			packet->lines_left = false;
-			return;
+			break;
 		}
 	}
 }
 
 /* Returns false if the client is gone. */
-static bool write_output(struct packet *packet)
+static bool write_output(struct mtr_packet *packet)
 {
 	if (output_pending(&packet->session.output) == 0 || packet->output_blocked)
 		return true;
@@ -180,104 +116,64 @@ static bool write_output(struct packet *packet)
 	return state != OUTPUT_CLOSED;
 }
 
-static int64_t wait_until_ns(const struct packet *packet)
+/* How long the next poll may take. Returns NULL if there is no limit. */
+static const struct timespec *poll_time(const struct mtr_packet *packet, struct timespec *time)
 {
-	if (packet->lines_left && session_accepts(&packet->session))
-		return packet->session.now_ns;
-	int64_t until_ns = session_next_ns(&packet->session);
-	if (!packet->session.ready && packet->hello_until_ns < until_ns)
-		until_ns = packet->hello_until_ns;
-	return until_ns;
-}
+	int64_t until_ns = next_ns(packet);
 
-/* poll(2) may come late by a thousandth of the time that it was told. So a long wait is ended a
- * little early, and a short one follows. */
-static struct timespec poll_time(int64_t left_ns)
-{
-	if (left_ns > LONG_WAIT_NS)
-		left_ns -= left_ns / 256;
+	if (packet->lines_left && session_accepts(&packet->session))
+		until_ns = 0;
+	if (until_ns == INT64_MAX)
+		return NULL;
+	int64_t left_ns = until_ns - clock_now_ns();
 	if (left_ns < 0)
 		left_ns = 0;
-	return (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
-}
-
-/* Waits for the client and waits for the broker are of different lengths. Where many probes are
- * open, one waking serves them all. */
-static int wait_shortly(struct packet *packet, struct pollfd *polled, nfds_t count,
-			const struct timespec *wait)
-{
-	uint32_t open = session_open_probes(&packet->session);
-
-	if (open >= MANY_OPEN)
-		return ppoll(polled, count, wait, NULL);
-	return await_ready(&packet->waits[open == 0], polled, count, wait, NULL);
+	*time = (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
+	return time;
 }
 
 /* Waits for whatever can happen next. Returns false if the client is gone. */
-static bool wait_for_work(struct packet *packet)
+static bool wait_for_work(struct mtr_packet *packet)
 {
-	bool hungry = !packet->input_ended && !packet->lines_left &&
-		      (session_accepts(&packet->session) || !packet->session.ready);
+	bool want_input =
+		!packet->input_ended && !packet->lines_left && session_accepts(&packet->session);
 	struct pollfd polled[] = {
-		{.fd = hungry ? STDIN_FILENO : -1, .events = POLLIN},
+		{.fd = want_input ? STDIN_FILENO : -1, .events = POLLIN},
 		{.fd = STDOUT_FILENO, .events = packet->output_blocked ? POLLOUT : 0},
-		{.fd = transport_fd(packet->transport),
-		 .events = transport_poll_events(packet->transport)},
-		/* Looked at after stdin: a change that was made before the request that ends this
-		 * wait was written shows before the request is read. (Those that are read with it
-		 * may have been written some microseconds later.) */
-		{.fd = packet->session.routes ? route_watch(packet->session.routes) : -1,
-		 .events = POLLIN},
+		{.fd = transport_fd(packet->session.transport), .events = POLLIN},
 	};
-	int64_t until_ns = wait_until_ns(packet);
-	struct timespec wait = {0, 0};
+	struct timespec time;
 
-	if (until_ns > packet->session.now_ns)
-		wait = poll_time(until_ns - monotonic_ns());
-	int ready = wait_shortly(packet, polled, sizeof(polled) / sizeof(polled[0]),
-				 until_ns == INT64_MAX ? NULL : &wait);
-	if (ready < 0)
+	if (ppoll(polled, sizeof(polled) / sizeof(polled[0]), poll_time(packet, &time), NULL) < 0)
 		return errno == EINTR || errno == EAGAIN;
 	packet->input_ready = polled[0].revents != 0;
 	packet->transport_ready = polled[2].revents != 0;
 	if (polled[1].revents & POLLOUT)
 		packet->output_blocked = false;
-	if (polled[3].revents != 0)
-		route_check_changes(packet->session.routes);
 	return (polled[1].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
 }
 
-static bool is_finished(const struct packet *packet)
+static bool is_finished(const struct mtr_packet *packet)
 {
 	return packet->input_ended && !packet->lines_left &&
 	       session_open_probes(&packet->session) == 0 &&
 	       output_pending(&packet->session.output) == 0;
 }
 
-static void serve(struct packet *packet)
+static void serve(struct mtr_packet *packet)
 {
-	packet->hello_until_ns = monotonic_ns() + (int64_t)HELLO_WAIT_S * NS_PER_S;
 	packet->transport_ready = true;
 	do {
-		packet->session.now_ns = monotonic_ns();
-		hear_transport(packet);
-		if (packet->session.ready)
-			take_lines(packet);
-		else
-			look_ahead(packet);
-		transport_flush(packet->transport);
+		packet->session.now_ns = clock_now_ns();
+		read_results(packet);
+		take_lines(packet);
+		transport_flush(packet->session.transport);
 		if (!write_output(packet))
 			return;
 	} while (!is_finished(packet) && wait_for_work(packet));
 }
 
-/* --- start -------------------------------------------------------------------------------------
- */
-
-struct options {
-	const char *broker_path;
-	enum compat compat;
-};
+/* --- start --- */
 
 static const char usage[] =
 	"usage: mtr-packet [--broker PATH] [--compat 0.95|0.96]\n"
@@ -285,8 +181,8 @@ static const char usage[] =
 	"Sends network probes for the program that runs it: requests on stdin, replies on stdout,\n"
 	"one a line, as mtr-packet(8) describes.\n"
 	"\n"
-	"  --broker PATH   the privileged program to probe through\n"
-	"  --compat WHICH  words of mtr 0.95 (default) or 0.96; also by POSTERN_COMPAT\n"
+	"  --broker PATH   the privileged program for ICMP and SCTP probes\n"
+	"  --compat WHICH  names of mtr 0.95 (default) or 0.96; also by POSTERN_COMPAT\n"
 	"  -h, --help      this text\n"
 	"  --version       the version\n";
 
@@ -301,111 +197,80 @@ static bool parse_compat(const char *text, enum compat *compat)
 	return true;
 }
 
-/* No character, so that `optopt` tells them from those. */
-enum {
-	OPTION_BROKER = 256,
-	OPTION_COMPAT,
-	OPTION_VERSION,
-	OPTION_HELP,
-};
-
-/* In the words of glibc's getopt_long(3), whichever C library this program is linked with. `word`
- * is the argument that holds the option. */
-static void complain_of_option(const char *program, int option, const char *word)
+static _Noreturn void end_with_usage(void)
 {
-	if (option == ':')
-		fprintf(stderr, "%s: option '--%s' requires an argument\n", program,
-			optopt == OPTION_BROKER ? "broker" : "compat");
-	else if (optopt == 0)
-		fprintf(stderr, "%s: unrecognized option '%s'\n", program, word);
-	else if (optopt >= OPTION_BROKER)
-		fprintf(stderr, "%s: option '--%s' doesn't allow an argument\n", program,
-			optopt == OPTION_HELP ? "help" : "version");
-	else
-		fprintf(stderr, "%s: invalid option -- '%c'\n", program, optopt);
+	fputs(usage, stderr);
+	exit(2);
 }
 
-/* Returns the exit status with which the program is to end now, or −1 to go on. */
-static int parse_options(int argc, char **argv, struct options *options)
+static void parse_options(int argc, char **argv, struct transport_options *options,
+			  enum compat *compat)
 {
 	static const struct option known[] = {
-		{"broker", required_argument, NULL, OPTION_BROKER},
-		{"compat", required_argument, NULL, OPTION_COMPAT},
-		{"help", no_argument, NULL, OPTION_HELP},
-		{"version", no_argument, NULL, OPTION_VERSION},
+		{"broker", required_argument, NULL, 'b'},
+		{"compat", required_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	const char *compat = getenv("POSTERN_COMPAT");
+	const char *environment = getenv("POSTERN_COMPAT");
 	int option;
 
-	/* Whatever is in the environment, mtr must be served. */
-	if (!compat || !parse_compat(compat, &options->compat))
-		options->compat = COMPAT_0_95;
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", known, NULL)) != -1) {
-		if (option == OPTION_BROKER) {
+	/* mtr must work whatever is in the environment: another value is ignored. */
+	if (environment)
+		(void)parse_compat(environment, compat);
+	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+		switch (option) {
+		case 'b':
 			options->broker_path = optarg;
-		} else if (option == OPTION_COMPAT && parse_compat(optarg, &options->compat)) {
-			continue;
-		} else if (option == 'h' || option == OPTION_HELP) {
+			break;
+		case 'c':
+			if (parse_compat(optarg, compat))
+				break;
+			fprintf(stderr, "mtr-packet: --compat: '%s' is neither 0.95 nor 0.96\n",
+				optarg);
+			end_with_usage();
+		case 'h':
 			fputs(usage, stdout);
-			return EXIT_SUCCESS;
-		} else if (option == OPTION_VERSION) {
+			exit(EXIT_SUCCESS);
+		case 'v':
 			puts("mtr-packet (postern) " POSTERN_VERSION);
-			return EXIT_SUCCESS;
-		} else {
-			if (option == OPTION_COMPAT)
-				fprintf(stderr,
-					"mtr-packet: --compat: '%s' is neither 0.95 nor 0.96\n",
-					optarg);
-			else
-				complain_of_option(argv[0], option, argv[optind - 1]);
-			fputs(usage, stderr);
-			return 2;
+			exit(EXIT_SUCCESS);
+		default:
+			end_with_usage();
 		}
 	}
 	if (optind == argc)
-		return -1;
+		return;
 	fprintf(stderr, "mtr-packet: takes no argument: '%s'\n", argv[optind]);
-	fputs(usage, stderr);
-	return 2;
+	end_with_usage();
 }
 
-static int complain(const char *what)
+static int fail(const char *what)
 {
 	fprintf(stderr, "mtr-packet: %s: %s\n", what, strerror(errno));
 	return EXIT_FAILURE;
 }
 
-int packet_main(int argc, char **argv)
+int mtr_packet_main(int argc, char **argv)
 {
-	struct options options = {NULL, COMPAT_0_95};
-	int status = parse_options(argc, argv, &options);
+	static struct mtr_packet packet;
+	static const struct transport_sink sink = {&packet.session, session_ready, session_result,
+						   session_down};
+	struct transport_options options = {.broker_path = NULL};
+	enum compat compat = COMPAT_0_95;
 
-	if (status >= 0)
-		return status;
-
-	/* What takes longest comes first: the broker starts while the rest is made ready. After the
-	 * confinement it would be disarmed. */
-	struct packet packet = {.input_ready = false};
-	const struct transport_sink sink = {&packet, tell_hello, tell_event, tell_down};
-	packet.transport = transport_open(options.broker_path, &sink);
-
-	if (!relro_protect())
-		return complain("cannot make its constants read-only");
-	/* A client that goes away is noticed by write(2). */
+	parse_options(argc, argv, &options, &compat);
+	/* write(2) tells that the client is gone. */
 	signal(SIGPIPE, SIG_IGN);
-	/* The default of 50 us would be added to every deadline. */
-	prctl(PR_SET_TIMERSLACK, 1UL);
-	packet.lines = memory_open(sizeof(*packet.lines));
-	struct route_table *routes = route_open();
-	if (!packet.lines || !session_open(&packet.session, options.compat, routes))
-		return complain("no memory for the tables of probes");
-	packet.session.transport = packet.transport;
-	if (confine_packet() != 0)
-		return complain("cannot confine itself (seccomp filters are needed)");
+	if (!session_open(&packet.session, &session_calls, compat))
+		return fail("no memory for the tables of probes");
+	packet.session.transport = transport_open(&options, &sink);
+	/* From here on the broker's file capability could not take effect. */
+	if (sandbox_mtr_packet() != 0)
+		return fail("cannot enter the sandbox (seccomp filters are needed)");
 
 	serve(&packet);
-	transport_leave(packet.transport);
+	transport_close(packet.session.transport);
 	return EXIT_SUCCESS;
 }

@@ -1,121 +1,107 @@
 /*
- * What the end of a probe is called in the text protocol: from an event or an errno to the word
- * that the client gets. mtr ends its session on some of them (permission-denied, invalid-argument
- * and others), so those are used only for what they mean. Pure functions, in the packet front end.
+ * The name that the end of a probe has in the text protocol. mtr ends the user's session on some of
+ * them (permission-denied, invalid-argument and others), so those are used only for what they mean.
+ * Pure functions; run in mtr-packet.
  */
-#include "frontend/packet_verdict.h"
+#include "frontend/mtr_packet/reply_status.h"
 
 #include <errno.h>
-#include <netinet/icmp6.h>
-#include <netinet/ip_icmp.h>
 #include <string.h>
 
-static const char *const words[] = {
-	[VERDICT_REPLY] = "reply",
-	[VERDICT_TTL_EXPIRED] = "ttl-expired",
-	[VERDICT_PACKET_TOO_BIG] = "packet-too-big",
-	[VERDICT_NO_ROUTE] = "no-route",
-	[VERDICT_NO_ROUTE_HOST] = "no-route-host",
-	[VERDICT_NO_ROUTE_NETWORK] = "no-route-network",
-	[VERDICT_HOST_DOWN] = "host-down",
-	[VERDICT_NETWORK_DOWN] = "network-down",
-	[VERDICT_NO_REPLY] = "no-reply",
-	[VERDICT_PROBES_EXHAUSTED] = "probes-exhausted",
-	[VERDICT_PERMISSION_DENIED] = "permission-denied",
-	[VERDICT_ADDRESS_IN_USE] = "address-in-use",
-	[VERDICT_ADDRESS_NOT_AVAILABLE] = "address-not-available",
-	[VERDICT_INVALID_ARGUMENT] = "invalid-argument",
-	[VERDICT_UNEXPECTED_ERROR] = "unexpected-error",
+#include "common/wire.h"
+
+static const char *const names[] = {
+	[STATUS_REPLY] = "reply",
+	[STATUS_TTL_EXPIRED] = "ttl-expired",
+	[STATUS_PACKET_TOO_BIG] = "packet-too-big",
+	[STATUS_NO_ROUTE] = "no-route",
+	[STATUS_NO_ROUTE_HOST] = "no-route-host",
+	[STATUS_NO_ROUTE_NETWORK] = "no-route-network",
+	[STATUS_HOST_DOWN] = "host-down",
+	[STATUS_NETWORK_DOWN] = "network-down",
+	[STATUS_NO_REPLY] = "no-reply",
+	[STATUS_PERMISSION_DENIED] = "permission-denied",
+	[STATUS_ADDRESS_IN_USE] = "address-in-use",
+	[STATUS_ADDRESS_NOT_AVAILABLE] = "address-not-available",
+	[STATUS_INVALID_ARGUMENT] = "invalid-argument",
+	[STATUS_UNEXPECTED_ERROR] = "unexpected-error",
 };
 
-const char *verdict_word(enum verdict verdict)
+const char *reply_status_name(enum reply_status status)
 {
-	return words[verdict];
+	return names[status];
 }
 
-/* The two errors that have a verdict of their own, in each family (RFC 792, RFC 1191, RFC 4443). */
-struct icmp_errors {
-	uint8_t exceeded_type, exceeded_code;
-	uint8_t too_big_type, too_big_code;
-};
+/* The code of "time exceeded in transit" in both families (RFC 792, RFC 4443 3.3). */
+enum { EXCEEDED_IN_TRANSIT = 0 };
 
-static const struct icmp_errors errors_4 = {ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, ICMP_DEST_UNREACH,
-					    ICMP_FRAG_NEEDED};
-static const struct icmp_errors errors_6 = {ICMP6_TIME_EXCEEDED, ICMP6_TIME_EXCEED_TRANSIT,
-					    ICMP6_PACKET_TOO_BIG, 0};
-
-static const struct icmp_errors *errors_of(const struct record_probe *probe)
+static bool is_too_big(const struct probe_request *probe, const struct probe_result *result)
 {
-	return probe->family == 4 ? &errors_4 : &errors_6;
+	const struct wire_family *wire = wire_family(probe->family);
+
+	return result->kind == RESULT_ICMP && result->icmp_type == wire->packet_too_big &&
+	       (wire->packet_too_big_code < 0 || wire->packet_too_big_code == result->icmp_code);
 }
 
-static bool is_too_big(const struct record_probe *probe, const struct record_event *event)
+bool needs_fragments(const struct probe_request *probe, const struct probe_result *result)
 {
-	const struct icmp_errors *errors = errors_of(probe);
-
-	return event->what == EVENT_ICMP && event->icmp_type == errors->too_big_type &&
-	       event->icmp_code == errors->too_big_code;
+	return probe->family == 6 && !(probe->flags & REQUEST_DONT_FRAGMENT) &&
+	       is_too_big(probe, result);
 }
 
-bool verdict_is_worth_fragments(const struct record_probe *probe, const struct record_event *event)
+/* Any other ICMP error that the destination itself sends shows that the probe reached it: port
+ * unreachable, but also time exceeded in reassembly, or parameter problem, by which IPv6 refuses a
+ * protocol. From another host it shows that the probe could not get through. */
+enum reply_status reply_status_of_answer(const struct probe_request *probe,
+					 const struct probe_result *result, enum compat compat)
 {
-	return probe->family == 6 && !(probe->flags & PROBE_DONT_FRAGMENT) &&
-	       is_too_big(probe, event);
+	const struct wire_family *wire = wire_family(probe->family);
+
+	if (result->kind == RESULT_REPLY)
+		return STATUS_REPLY;
+	if (result->icmp_type == wire->time_exceeded && result->icmp_code == EXCEEDED_IN_TRANSIT)
+		return STATUS_TTL_EXPIRED;
+	/* mtr does not know this name, so only a client that asks for it gets it. */
+	if ((probe->flags & REQUEST_DONT_FRAGMENT) && is_too_big(probe, result))
+		return STATUS_PACKET_TOO_BIG;
+	if (memcmp(result->responder, probe->destination, sizeof(result->responder)) == 0)
+		return STATUS_REPLY;
+	return compat == COMPAT_0_96 ? STATUS_NO_ROUTE_HOST : STATUS_NO_ROUTE;
 }
 
-/* Beyond those two, any error that the destination itself sends says that it was reached: so does
- * its time exceeded in reassembly, or its parameter problem (how IPv6 refuses a protocol). The same
- * from anyone else says that there is no way through. mtr 0.96 knows that as no-route-host only. */
-enum verdict verdict_of_answer(const struct record_probe *probe, const struct record_event *event,
-			       enum compat compat)
-{
-	const struct icmp_errors *errors = errors_of(probe);
-
-	if (event->what == EVENT_REPLY)
-		return VERDICT_REPLY;
-	if (event->icmp_type == errors->exceeded_type && event->icmp_code == errors->exceeded_code)
-		return VERDICT_TTL_EXPIRED;
-	/* Unasked, "too big" would be a word that mtr does not know. */
-	if ((probe->flags & PROBE_DONT_FRAGMENT) && is_too_big(probe, event))
-		return VERDICT_PACKET_TOO_BIG;
-	if (memcmp(event->responder, probe->destination, sizeof(event->responder)) == 0)
-		return VERDICT_REPLY;
-	return compat == COMPAT_0_96 ? VERDICT_NO_ROUTE_HOST : VERDICT_NO_ROUTE;
-}
-
-enum verdict verdict_of_errno(const struct record_probe *probe, int error, enum compat compat)
+enum reply_status reply_status_of_errno(const struct probe_request *probe, int error,
+					enum compat compat)
 {
 	switch (error) {
 	case ENETUNREACH:
-		return compat == COMPAT_0_96 ? VERDICT_NO_ROUTE_NETWORK : VERDICT_NO_ROUTE;
+		return compat == COMPAT_0_96 ? STATUS_NO_ROUTE_NETWORK : STATUS_NO_ROUTE;
 	case EHOSTUNREACH:
-		return compat == COMPAT_0_96 ? VERDICT_NO_ROUTE_HOST : VERDICT_NO_ROUTE;
+		return compat == COMPAT_0_96 ? STATUS_NO_ROUTE_HOST : STATUS_NO_ROUTE;
 	case EHOSTDOWN:
-		return compat == COMPAT_0_96 ? VERDICT_HOST_DOWN : VERDICT_NO_ROUTE;
+		return compat == COMPAT_0_96 ? STATUS_HOST_DOWN : STATUS_NO_ROUTE;
 	case ENETDOWN:
-		return VERDICT_NETWORK_DOWN;
-	case EMFILE: /* the broker holds as many ports of the client's choice as it can */
-		return VERDICT_PROBES_EXHAUSTED;
+		return STATUS_NETWORK_DOWN;
 	case EPERM:
 	case EACCES:
-		return VERDICT_PERMISSION_DENIED;
+		return STATUS_PERMISSION_DENIED;
 	case EADDRINUSE:
-		return VERDICT_ADDRESS_IN_USE;
+		return STATUS_ADDRESS_IN_USE;
 	case EADDRNOTAVAIL:
-		return VERDICT_ADDRESS_NOT_AVAILABLE;
+		return STATUS_ADDRESS_NOT_AVAILABLE;
 	case EINVAL:
 	case ENODEV:
-		return VERDICT_INVALID_ARGUMENT;
+	case EXDEV:
+		return STATUS_INVALID_ARGUMENT;
 	case EMSGSIZE:
-		/* Without don't-fragment only a size that no packet can have ends here. */
-		return probe->flags & PROBE_DONT_FRAGMENT ? VERDICT_PACKET_TOO_BIG
-							  : VERDICT_INVALID_ARGUMENT;
+		/* Without don't-fragment only a size that no packet can have fails. */
+		return probe->flags & REQUEST_DONT_FRAGMENT ? STATUS_PACKET_TOO_BIG
+							    : STATUS_INVALID_ARGUMENT;
 	default:
-		return VERDICT_UNEXPECTED_ERROR;
+		return STATUS_UNEXPECTED_ERROR;
 	}
 }
 
-bool verdict_is_shortage(int error)
+bool errno_is_temporary(int error)
 {
 	return error == ENOBUFS || error == EAGAIN || error == ENOMEM || error == EINTR;
 }

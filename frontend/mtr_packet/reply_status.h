@@ -1,53 +1,53 @@
 /*
- * What the end of a probe is called in the text protocol: from an event or an errno to the word
- * that the client gets. Pure functions; they run in the packet front end.
+ * The name that the end of a probe has in the text protocol: from a result or an errno to a reply
+ * status. Pure functions; run in mtr-packet.
  */
-#ifndef POSTERN_FRONTEND_PACKET_VERDICT_H
-#define POSTERN_FRONTEND_PACKET_VERDICT_H
+#ifndef POSTERN_FRONTEND_MTR_PACKET_REPLY_STATUS_H
+#define POSTERN_FRONTEND_MTR_PACKET_REPLY_STATUS_H
 
 #include <stdbool.h>
 
-#include "common/record.h"
+#include "frontend/transport/transport.h"
 
-/* Which mtr's words are spoken. */
+/* The version of mtr whose names are used. */
 enum compat {
 	COMPAT_0_95,
 	COMPAT_0_96,
 };
 
-enum verdict {
-	VERDICT_REPLY,
-	VERDICT_TTL_EXPIRED,
-	VERDICT_PACKET_TOO_BIG,
-	VERDICT_NO_ROUTE, /* what is not told apart any further */
-	VERDICT_NO_ROUTE_HOST,
-	VERDICT_NO_ROUTE_NETWORK,
-	VERDICT_HOST_DOWN,
-	VERDICT_NETWORK_DOWN,
-	VERDICT_NO_REPLY,
-	VERDICT_PROBES_EXHAUSTED, /* for good: local ports; a passing shortage waits */
-	VERDICT_PERMISSION_DENIED,
-	VERDICT_ADDRESS_IN_USE,
-	VERDICT_ADDRESS_NOT_AVAILABLE,
-	VERDICT_INVALID_ARGUMENT,
-	VERDICT_UNEXPECTED_ERROR,
+enum reply_status {
+	STATUS_REPLY,
+	STATUS_TTL_EXPIRED,
+	STATUS_PACKET_TOO_BIG,
+	STATUS_NO_ROUTE,
+	STATUS_NO_ROUTE_HOST,
+	STATUS_NO_ROUTE_NETWORK,
+	STATUS_HOST_DOWN,
+	STATUS_NETWORK_DOWN,
+	STATUS_NO_REPLY,
+	STATUS_PERMISSION_DENIED,
+	STATUS_ADDRESS_IN_USE,
+	STATUS_ADDRESS_NOT_AVAILABLE,
+	STATUS_INVALID_ARGUMENT,
+	STATUS_UNEXPECTED_ERROR,
 };
 
-/* The verdict's name in the protocol. */
-const char *verdict_word(enum verdict verdict);
+/* The name in the protocol. */
+const char *reply_status_name(enum reply_status status);
 
-/* What an EVENT_REPLY or EVENT_ICMP says about the probe that it answers. */
-enum verdict verdict_of_answer(const struct record_probe *probe, const struct record_event *event,
-			       enum compat compat);
+/* For a RESULT_REPLY or RESULT_ICMP. */
+enum reply_status reply_status_of_answer(const struct probe_request *probe,
+					 const struct probe_result *result, enum compat compat);
 
-/* A router refuses an IPv6 probe for its size, though it may be fragmented: this host has learnt
- * the path MTU from the same error (RFC 8201), and the probe gets through when it is sent again. */
-bool verdict_is_worth_fragments(const struct record_probe *probe, const struct record_event *event);
+/* For a RESULT_FAILED whose errno is not temporary. */
+enum reply_status reply_status_of_errno(const struct probe_request *probe, int error,
+					enum compat compat);
 
-/* What it means that a probe could not be sent. Not for shortages. */
-enum verdict verdict_of_errno(const struct record_probe *probe, int error, enum compat compat);
+/* A router refuses an IPv6 probe for its size, and the probe may be fragmented. The kernel has
+ * learnt the path MTU from the same ICMP error (RFC 8201) and fragments when it is sent again. */
+bool needs_fragments(const struct probe_request *probe, const struct probe_result *result);
 
-/* This errno passes by itself: try again soon. */
-bool verdict_is_shortage(int error);
+/* The lack passes without action of the client: send again soon. */
+bool errno_is_temporary(int error);
 
 #endif

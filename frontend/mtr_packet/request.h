@@ -1,20 +1,23 @@
 /*
- * What a request line says. Pure functions on hostile bytes, without allocation; runs in the packet
- * front end. Interface names come back as text, because resolving them needs the kernel.
+ * Reads a request line of the text protocol. Pure functions without allocation on bytes of the
+ * client, which is not trusted; run in mtr-packet. Interface names stay text: only the kernel knows
+ * their indexes.
  */
-#ifndef POSTERN_FRONTEND_PACKET_REQUEST_H
-#define POSTERN_FRONTEND_PACKET_REQUEST_H
+#ifndef POSTERN_FRONTEND_MTR_PACKET_REQUEST_H
+#define POSTERN_FRONTEND_MTR_PACKET_REQUEST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "common/record.h"
-#include "frontend/packet_line.h"
+#include "frontend/mtr_packet/line.h"
+#include "frontend/transport/transport.h"
 
 enum {
-	/* Name and value pairs in one line; the protocol's limit. */
+	/* Pairs of name and value in one line; the protocol's limit. */
 	REQUEST_ARGUMENTS = 16,
-	/* "-2147483648": a token without leading zeros is never longer. */
+	REQUEST_DEFAULT_TIMEOUT_S = 10,
+	/* "-2147483648": no token without leading zeros is longer. */
 	TOKEN_BYTES = 11,
 };
 
@@ -24,36 +27,36 @@ struct token {
 	char bytes[TOKEN_BYTES];
 };
 
-/* Why a request is invalid, in two parts that make one word: "ttl" and "out-of-range". */
+/* Why a request is invalid: ARGUMENT-WHAT, as in ttl-out-of-range. `what` NULL: it is valid. */
 struct fault {
-	const char *argument; /* NULL: `what` alone */
-	const char *what;     /* NULL: no fault */
+	const char *argument;
+	const char *what;
 };
 
 enum request_kind {
-	REQUEST_PARSE_ERROR,     /* no token to answer to */
+	REQUEST_PARSE_ERROR,     /* there is no token to reply to */
 	REQUEST_UNKNOWN_COMMAND, /* token */
-	REQUEST_INVALID,         /* token, fault */
+	REQUEST_INVALID,         /* token, fault, unknown */
 	REQUEST_CHECK_SUPPORT,   /* token, feature */
-	REQUEST_PROBE,           /* token and all below feature */
+	REQUEST_SEND_PROBE,      /* token and all below `feature` */
 };
 
 struct request {
 	struct token token;
 	struct fault fault;
 	struct text feature;
-	struct record_probe probe; /* cookie and ifindex not yet set; source zero: by route */
-	struct text device;        /* local-device, length 0: none */
-	struct text scope;         /* what followed % in the destination, length 0: nothing */
+	struct probe_request probe; /* all but cookie and ifindex */
+	struct text device;         /* local-device; length 0: none */
+	struct text scope;          /* what follows % in the destination; length 0: nothing */
 	int64_t timeout_ns;
 	bool details;
-	uint8_t families; /* which of ip-4, ip-6 were given: used while parsing */
-	uint8_t sources;  /* which of local-ip-4, local-ip-6 */
+	uint8_t destinations; /* families of ip-4 and ip-6 in this line, one bit each */
+	uint8_t sources;      /* the same of local-ip-4 and local-ip-6 */
+	size_t unknown_count;
+	struct text unknown[REQUEST_ARGUMENTS]; /* argument names that are ignored */
 };
 
-enum { REQUEST_DEFAULT_TIMEOUT_S = 10 };
-
-/* Fills *request; its texts point into `line`. */
+/* Fills *request. Its texts point into `line`. */
 enum request_kind request_parse(struct text line, struct request *request);
 
 #endif

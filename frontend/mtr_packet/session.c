@@ -1,60 +1,70 @@
 /*
- * One client's session: takes request lines, opens probes on the transport, and turns what becomes
- * of them into reply lines. Runs in the packet front end. Every line gets exactly one reply: a slot
- * is released where its reply is written, and nowhere else.
+ * One client's session: takes request lines, opens probes, and writes a reply line for what becomes
+ * of each. Runs in mtr-packet; does not trust the client's lines. Every line gets exactly one
+ * reply: a slot is released where its reply is written, and nowhere else.
  */
-#include "frontend/packet_session.h"
+#include "frontend/mtr_packet/session.h"
 
 #include <errno.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "frontend/extension.h"
-#include "frontend/packet_reply.h"
+#include "common/record.h"
+#include "frontend/mtr_packet/feature.h"
+#include "frontend/mtr_packet/reply.h"
+#include "frontend/process/clock.h"
+#include "frontend/transport/local_route.h"
 
 enum {
-	NS_PER_MS = 1000000,
-	/* With this much waiting for a client that does not read, no more requests are taken. */
+	/* No request is taken while more than this waits for a client that does not read. */
 	OUTPUT_STOP_BYTES = 256 << 10,
-	/* One reply for each open probe, and one for the line at hand. */
-	OUTPUT_BYTES = OUTPUT_STOP_BYTES + (RECORD_SLOTS + 1) * REPLY_BYTES,
-	/* A passing shortage is tried again after 2 ms, then 4, up to 64; and so is what a router
-	 * wants in fragments. */
-	RETRY_FIRST_MS = 2,
+	/* Then a reply for each open probe fits, and one for the line at hand. */
+	OUTPUT_BYTES = OUTPUT_STOP_BYTES + (TRANSPORT_SLOTS + 1) * REPLY_BYTES,
+	/* A probe is sent again after 2 ms, then 4, up to 64. */
+	RETRY_FIRST_NS = 2 * NS_PER_MS,
 	RETRY_DOUBLINGS = 5,
-	STALE_TRIES = 3,
-	/* Deadlines of one call: what is due then is told before the rest is looked at. */
-	EXPIRE_AT_ONCE = 1024,
+	/* With timeout 0, how long a probe may take to leave through the broker. */
+	LEAVE_NS = 5 * NS_PER_MS,
 };
 
-/* --- replies -----------------------------------------------------------------------------------
- */
+/* --- replies --- */
 
-static char *line_room(struct session *session)
+static char *room(struct session *session)
 {
 	return output_room(&session->output, REPLY_BYTES);
 }
 
-static void say_word(struct session *session, const struct token *token, const char *word)
+static void add_reply(struct session *session, const struct token *token, const char *name)
 {
-	output_added(&session->output, reply_word(line_room(session), token, word));
+	output_added(&session->output, write_reply(room(session), token, name));
 }
 
-static void say_fault(struct session *session, const struct token *token, struct fault fault)
+static void add_status(struct session *session, const struct token *token, enum reply_status status)
 {
-	output_added(&session->output, reply_fault(line_room(session), token, &fault));
+	add_reply(session, token, reply_status_name(status));
 }
 
-static void say_number(struct session *session, const struct token *token, const char *word,
-		       const char *name, uint32_t number)
+static void add_number(struct session *session, const struct token *token, enum reply_status status,
+		       const char *argument, uint32_t number)
 {
-	output_added(&session->output, reply_number(line_room(session), token, word, name, number));
+	output_added(&session->output,
+		     write_reply_number(room(session), token, reply_status_name(status), argument,
+					number));
 }
 
-/* Requests without a usable token are answered with this one. */
-static const struct token no_token = {1, "0"};
+static void add_fault(struct session *session, const struct token *token, struct fault fault)
+{
+	output_added(&session->output, write_reply_fault(room(session), token, fault));
+}
+
+static void add_lost(struct session *session, const struct token *token,
+		     const struct lost_way *lost)
+{
+	if (lost->error == EPERM || lost->error == EACCES)
+		add_status(session, token, STATUS_PERMISSION_DENIED);
+	else
+		add_number(session, token, STATUS_UNEXPECTED_ERROR, "errno", (uint32_t)lost->error);
+}
 
 static void close_slot(struct session *session, struct slot *slot)
 {
@@ -62,210 +72,169 @@ static void close_slot(struct session *session, struct slot *slot)
 	slots_release(session->slots, slot);
 }
 
-/* --- routes ------------------------------------------------------------------------------------
- */
+/* --- warnings --- */
 
-static int ask_route(struct session *session, const struct record_probe *probe,
-		     struct route_answer *answer)
+/* The remedy that a reason has in parentheses is left to postern doctor. */
+static void write_why(char warning[WARNING_BYTES], const char *why)
 {
-	struct route_query query = {
-		.family = probe->family,
-		.tos = probe->tos,
-		.has_mark = (probe->flags & PROBE_MARK) != 0,
-		.mark = probe->mark,
-		.ifindex = probe->ifindex,
-	};
+	static const char advice[] = " (see postern doctor)";
+	const char *remedy = strstr(why, " (");
+	size_t length = remedy ? (size_t)(remedy - why) : strlen(why);
 
-	if (!session->routes)
-		return ENETUNREACH;
-	memcpy(query.destination, probe->destination, sizeof(query.destination));
-	memcpy(query.source, probe->source, sizeof(query.source));
-	return route_lookup(session->routes, &query, answer);
+	if (length > WARNING_BYTES - sizeof(advice))
+		length = WARNING_BYTES - sizeof(advice);
+	memcpy(warning, why, length);
+	memcpy(warning + length, advice, sizeof(advice));
 }
 
-static bool is_link_local(const struct record_probe *probe)
+static void warn_of_lost(struct session *session, struct lost_way *lost)
 {
-	return probe->family == 6 && probe->destination[0] == 0xfe &&
-	       (probe->destination[1] & 0xc0) == 0x80;
+	if (lost->why[0] != '\0')
+		session->calls->warn(lost->why);
+	lost->why[0] = '\0';
 }
 
-/* The broker wants a source address with every probe, and the link of a link-local destination. */
-static int route_slot(struct session *session, struct slot *slot)
+/* Once for each name. The terminal gets none of the client's control characters. */
+static void warn_of_unknown(struct session *session, struct text name)
 {
-	struct route_answer answer;
-	int error = ask_route(session, &slot->probe, &answer);
+	char shown[UNKNOWN_NAME_BYTES], warning[WARNING_BYTES];
+	size_t length = name.length < sizeof(shown) ? name.length : sizeof(shown) - 1;
 
-	if (error)
-		return error;
-	slot->source_routed = memcmp(slot->probe.source, answer.source, sizeof(answer.source)) != 0;
-	memcpy(slot->probe.source, answer.source, sizeof(slot->probe.source));
-	slot->link_routed = is_link_local(&slot->probe) && slot->probe.ifindex == 0;
-	if (slot->link_routed)
-		slot->probe.ifindex = answer.ifindex;
-	slot->routed = true;
-	return 0;
+	for (size_t i = 0; i < length; i++)
+		shown[i] = name.bytes[i] > ' ' && name.bytes[i] <= '~' ? name.bytes[i] : '?';
+	shown[length] = '\0';
+	for (uint32_t i = 0; i < session->unknown_count; i++)
+		if (strcmp(session->unknown[i], shown) == 0)
+			return;
+	if (session->unknown_count == UNKNOWN_NAMES_MAX)
+		return;
+	strcpy(session->unknown[session->unknown_count++], shown);
+	snprintf(warning, sizeof(warning), "unknown argument is ignored: %s", shown);
+	session->calls->warn(warning);
 }
 
-/* The kernel has refused what it said a moment ago: an address or a route has changed since. Mtr
- * would end its session on the words for that, so the route is asked for once more, a few times. */
-static bool forget_stale_route(struct session *session, struct slot *slot, int error)
-{
-	bool may_be_stale = error == EINVAL || error == EADDRNOTAVAIL || error == ENODEV ||
-			    error == ENETUNREACH;
+/* --- probes --- */
 
-	if (!may_be_stale || !slot->routed || slot->tries >= STALE_TRIES)
-		return false;
-	if (slot->source_routed)
-		memset(slot->probe.source, 0, sizeof(slot->probe.source));
-	if (slot->link_routed)
-		slot->probe.ifindex = 0;
-	slot->routed = false;
-	route_check_changes(session->routes);
-	return true;
+/* Hands a probe to the transport, the first time or again. */
+static void send_slot(struct session *session, struct slot *slot)
+{
+	slot->state = SLOT_SENT;
+	deadlines_set(session->deadlines, slots_number(slot), slot->deadline_ns);
+	session->calls->probe(session->transport, &slot->probe);
 }
 
-/* --- probes that could not be sent -------------------------------------------------------------
- */
+static void send_later(struct session *session, struct slot *slot)
+{
+	int64_t retry_ns = session->now_ns + ((int64_t)RETRY_FIRST_NS << slot->retries);
 
-/* The kernel says EINVAL for many things; the others it says of one argument. */
-static struct fault refused_argument(int error)
+	if (slot->retries < RETRY_DOUBLINGS)
+		slot->retries++;
+	slot->state = SLOT_WAITING;
+	deadlines_set(session->deadlines, slots_number(slot),
+		      retry_ns < slot->deadline_ns ? retry_ns : slot->deadline_ns);
+}
+
+static struct fault fault_of_errno(int error)
 {
 	switch (error) {
 	case EMSGSIZE:
 		return (struct fault){"size", "out-of-range"};
 	case ENODEV:
 		return (struct fault){"local-device", "unknown"};
+	case EXDEV:
+		return (struct fault){"source", "with-device"};
 	default:
 		return (struct fault){"probe", "refused"};
 	}
 }
 
-static void answer_errno(struct session *session, struct slot *slot, int error)
+static void add_failure(struct session *session, const struct slot *slot, int error)
 {
-	enum verdict verdict = verdict_of_errno(&slot->probe, error, session->compat);
-	const char *word = verdict_word(verdict);
-	struct route_answer route;
+	struct local_route route = {.mtu_bytes = 0};
+	enum reply_status status = reply_status_of_errno(&slot->probe, error, session->compat);
 
-	switch (verdict) {
-	case VERDICT_UNEXPECTED_ERROR:
-		say_number(session, &slot->token, word, "errno", (uint32_t)error);
+	switch (status) {
+	case STATUS_UNEXPECTED_ERROR:
+		add_number(session, &slot->token, status, "errno", (uint32_t)error);
 		break;
-	case VERDICT_PACKET_TOO_BIG:
-		/* The kernel has refused it without asking a router: the link is what is narrow. */
-		if (ask_route(session, &slot->probe, &route) != 0)
+	case STATUS_PACKET_TOO_BIG:
+		if (local_route(&slot->probe, &route) != 0)
 			route.mtu_bytes = 0;
-		say_number(session, &slot->token, word, "mtu", route.mtu_bytes);
+		add_number(session, &slot->token, status, "mtu", route.mtu_bytes);
 		break;
-	case VERDICT_INVALID_ARGUMENT:
-		say_fault(session, &slot->token, refused_argument(error));
+	case STATUS_INVALID_ARGUMENT:
+		add_fault(session, &slot->token, fault_of_errno(error));
 		break;
 	default:
-		say_word(session, &slot->token, word);
+		add_status(session, &slot->token, status);
 		break;
 	}
+}
+
+static void on_failed(struct session *session, struct slot *slot, int error)
+{
+	struct local_route route;
+	int reason = 0;
+
+	if (errno_is_temporary(error)) {
+		send_later(session, slot);
+		return;
+	}
+	/* From a raw socket these may mean a source address that is not local. The route lookup
+	 * tells. */
+	if (error == EINVAL || error == ENETUNREACH)
+		reason = local_route(&slot->probe, &route);
+	add_failure(session, slot, reason != 0 ? reason : error);
 	close_slot(session, slot);
 }
 
-static void wait_and_retry(struct session *session, struct slot *slot)
+static void on_answer(struct session *session, struct slot *slot, const struct probe_result *result)
 {
-	int64_t retry_ns = session->now_ns + ((int64_t)RETRY_FIRST_MS * NS_PER_MS << slot->tries);
-
-	if (slot->tries < RETRY_DOUBLINGS)
-		slot->tries++;
-	slot->state = SLOT_WAITING;
-	deadlines_set(session->deadlines, slots_number(slot),
-		      retry_ns < slot->deadline_ns ? retry_ns : slot->deadline_ns);
-}
-
-static void not_sent(struct session *session, struct slot *slot, int error)
-{
-	if (verdict_is_shortage(error) || forget_stale_route(session, slot, error))
-		wait_and_retry(session, slot);
-	else
-		answer_errno(session, slot, error);
-}
-
-/* Hands a slot's probe to the transport, the first time or again. */
-static void send_slot(struct session *session, struct slot *slot)
-{
-	int error = slot->routed ? 0 : route_slot(session, slot);
-
-	if (error) {
-		not_sent(session, slot, error);
+	/* A path has few narrower links one behind the other. */
+	if (slot->retries < RETRY_DOUBLINGS && needs_fragments(&slot->probe, result)) {
+		send_later(session, slot);
 		return;
 	}
-	slot->state = SLOT_SENT;
-	deadlines_set(session->deadlines, slots_number(slot), slot->deadline_ns);
-	transport_probe(session->transport, &slot->probe);
+	const struct reply_answer answer = {
+		.token = &slot->token,
+		.status = reply_status_of_answer(&slot->probe, result, session->compat),
+		.family = slot->probe.family,
+		.details = slot->details,
+		.result = result,
+	};
+	output_added(&session->output, write_reply_answer(room(session), &answer));
+	close_slot(session, slot);
 }
 
-/* --- requests ----------------------------------------------------------------------------------
- */
+/* --- requests --- */
 
-static uint32_t protocol_feature(uint8_t protocol)
+/* The scope of an address may be an interface's name or index (RFC 4007 11.2). */
+static uint32_t scope_index(struct text scope)
 {
-	switch (protocol) {
-	case IPPROTO_UDP:
-		return FEATURE_UDP;
-	case IPPROTO_TCP:
-		return FEATURE_TCP;
-	case IPPROTO_SCTP:
-		return FEATURE_SCTP;
-	default:
-		return FEATURE_ICMP;
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < scope.length; i++) {
+		if (scope.bytes[i] < '0' || scope.bytes[i] > '9')
+			return interface_index(scope.bytes, scope.length);
+		number = number * 10 + (uint64_t)(scope.bytes[i] - '0');
+		if (number > INT32_MAX)
+			return 0;
 	}
+	return (uint32_t)number;
 }
 
-static const uint32_t all_protocols = FEATURE_ICMP | FEATURE_UDP | FEATURE_TCP | FEATURE_SCTP;
-
-/* What this request needs and this machine lacks, as a verdict; VERDICT_REPLY if nothing. */
-static struct fault check_features(const struct session *session, const struct request *request,
-				   bool *permitted)
-{
-	const struct record_probe *probe = &request->probe;
-	uint32_t features = session->hello.features;
-	uint32_t family = probe->family == 4 ? features : features >> FEATURE_IPV6_SHIFT;
-
-	*permitted = !((probe->flags & PROBE_MARK) && !(features & FEATURE_MARK)) &&
-		     !(probe->source_port != 0 && !(features & FEATURE_LOCAL_PORT)) &&
-		     !((request->device.length > 0) && !(features & FEATURE_DEVICE));
-	if ((family & all_protocols) == 0)
-		return (struct fault){"ip-version", "not-supported"};
-	if ((family & protocol_feature(probe->protocol)) == 0)
-		return (struct fault){"protocol", "not-supported"};
-	return (struct fault){NULL, NULL};
-}
-
-/* The index of an interface by name, or by number where `numbers` are allowed; 0: there is none. */
-static uint32_t find_interface(struct session *session, struct text name, bool numbers)
-{
-	char copy[IF_NAMESIZE];
-	uint32_t ifindex = 0;
-
-	if (name.length >= sizeof(copy) || memchr(name.bytes, '\0', name.length))
-		return 0;
-	memcpy(copy, name.bytes, name.length);
-	copy[name.length] = '\0';
-	if (session->routes && route_interface_index(session->routes, copy, &ifindex) == 0)
-		return ifindex;
-	if (!numbers || strspn(copy, "0123456789") != name.length)
-		return 0;
-	unsigned long number = strtoul(copy, NULL, 10);
-	return number <= INT32_MAX ? (uint32_t)number : 0;
-}
-
-/* local-device and the destination's %interface name the same thing: the way out. */
-static struct fault resolve_interfaces(struct session *session, struct request *request)
+/* local-device and the destination's scope both name the interface to send through. */
+static struct fault resolve_interfaces(struct request *request)
 {
 	uint32_t device = 0, scope = 0;
 
 	if (request->device.length > 0) {
-		device = find_interface(session, request->device, false);
+		device = interface_index(request->device.bytes, request->device.length);
 		if (device == 0)
 			return (struct fault){"local-device", "unknown"};
 	}
 	if (request->scope.length > 0) {
-		scope = find_interface(session, request->scope, true);
+		scope = scope_index(request->scope);
 		if (scope == 0)
 			return (struct fault){"ip-6", "unknown-interface"};
 	}
@@ -275,144 +244,95 @@ static struct fault resolve_interfaces(struct session *session, struct request *
 	return (struct fault){NULL, NULL};
 }
 
-static void open_probe(struct session *session, const struct request *request)
+static void open_probe(struct session *session, struct request *request)
 {
 	struct slot *slot = slots_take(session->slots);
-	uint32_t cookie = slot->probe.cookie;
 
+	request->probe.cookie = slot->probe.cookie;
 	slot->probe = request->probe;
-	slot->probe.cookie = cookie;
-	slot->deadline_ns = session->now_ns + request->timeout_ns;
+	slot->deadline_ns =
+		session->now_ns + (request->timeout_ns > 0 ? request->timeout_ns : LEAVE_NS);
 	slot->token = request->token;
 	slot->details = request->details;
-	slot->routed = false;
-	slot->tries = 0;
+	slot->retries = 0;
 	send_slot(session, slot);
 }
 
-static void say_down(struct session *session, const struct token *token)
+static struct lost_way *find_lost(struct session *session, uint32_t features)
 {
-	if (session->down_error == EPERM || session->down_error == EACCES)
-		say_word(session, token, verdict_word(VERDICT_PERMISSION_DENIED));
-	else
-		say_number(session, token, verdict_word(VERDICT_UNEXPECTED_ERROR), "errno",
-			   (uint32_t)session->down_error);
+	for (uint32_t i = 0; i < session->lost_count; i++)
+		if (session->lost[i].features & features)
+			return &session->lost[i];
+	return NULL;
 }
 
 static void take_probe(struct session *session, struct request *request)
 {
-	bool permitted;
+	struct lost_way *lost = find_lost(session, feature_of_probe(&request->probe));
 
-	if (session->down_error) {
-		say_down(session, &request->token);
+	if (lost) {
+		warn_of_lost(session, lost);
+		add_lost(session, &request->token, lost);
 		return;
 	}
-	struct fault fault = check_features(session, request, &permitted);
-	if (!fault.what && permitted)
-		fault = resolve_interfaces(session, request);
+	struct fault fault = check_features(&request->probe, session->features);
+	if (!fault.what)
+		fault = resolve_interfaces(request);
 	if (fault.what)
-		say_fault(session, &request->token, fault);
-	else if (!permitted)
-		say_word(session, &request->token, verdict_word(VERDICT_PERMISSION_DENIED));
+		add_fault(session, &request->token, fault);
+	else if ((request->probe.flags & REQUEST_MARK) && !(session->features & FEATURE_MARK))
+		add_status(session, &request->token, STATUS_PERMISSION_DENIED);
 	else
 		open_probe(session, request);
 }
 
-/* --- check-support -----------------------------------------------------------------------------
- */
-
-struct feature {
-	const char *name;
-	uint32_t any_of; /* works if one of these does */
-};
-
-#define EITHER_FAMILY(bit) ((bit) | (uint32_t)(bit) << FEATURE_IPV6_SHIFT)
-#define PROTOCOLS          (FEATURE_ICMP | FEATURE_UDP | FEATURE_TCP | FEATURE_SCTP)
-
-static const struct feature features[] = {
-	{"send-probe", EITHER_FAMILY(PROTOCOLS)},
-	{"ip-4", PROTOCOLS},
-	{"ip-6", PROTOCOLS << FEATURE_IPV6_SHIFT},
-	{"icmp", EITHER_FAMILY(FEATURE_ICMP)},
-	{"udp", EITHER_FAMILY(FEATURE_UDP)},
-	{"tcp", EITHER_FAMILY(FEATURE_TCP)},
-	{"sctp", EITHER_FAMILY(FEATURE_SCTP)},
-	{"mark", FEATURE_MARK},
-	{"local-device", FEATURE_DEVICE},
-	{"details", EITHER_FAMILY(PROTOCOLS)},
-	{"dont-fragment", EITHER_FAMILY(PROTOCOLS)},
-	{"flow", EITHER_FAMILY(PROTOCOLS)},
-};
-
-/* Sockets of a family can be had though the family is switched off: whether IPv6 works here shows
- * in a route to this host, or to any other. */
-static bool has_ipv6(struct session *session)
-{
-	static const uint8_t here[16] = {[15] = 1};
-	static const uint8_t elsewhere[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1};
-	struct record_probe probe = {.family = 6};
-	struct route_answer answer;
-
-	if (!session->routes)
-		return true;
-	memcpy(probe.destination, here, sizeof(here));
-	if (ask_route(session, &probe, &answer) == 0)
-		return true;
-	memcpy(probe.destination, elsewhere, sizeof(elsewhere));
-	return ask_route(session, &probe, &answer) == 0;
-}
-
-static bool is_supported(struct session *session, struct text name)
-{
-	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
-		if (strlen(features[i].name) != name.length ||
-		    memcmp(features[i].name, name.bytes, name.length) != 0)
-			continue;
-		return (session->hello.features & features[i].any_of) != 0 &&
-		       (strcmp(features[i].name, "ip-6") != 0 || has_ipv6(session));
-	}
-	return false;
-}
-
 static void take_check_support(struct session *session, const struct request *request)
 {
-	static const char version[] = "version";
-	const char *answer = is_supported(session, request->feature) ? "ok" : "no";
+	uint32_t needed = features_of_name(request->feature);
+	const char *answer = session->features & needed ? "ok" : "no";
+	struct lost_way *lost = find_lost(session, needed);
 
-	if (request->feature.length == sizeof(version) - 1 &&
-	    memcmp(request->feature.bytes, version, sizeof(version) - 1) == 0)
+	if (text_equals(request->feature, TEXT("version")))
 		answer = session->compat == COMPAT_0_96 ? "0.96-postern-" POSTERN_VERSION
 							: "0.95-postern-" POSTERN_VERSION;
-	output_added(&session->output, reply_support(line_room(session), &request->token, answer));
+	/* mtr ends its session on "no". */
+	if (lost && !(session->features & needed))
+		warn_of_lost(session, lost);
+	output_added(&session->output, write_reply_support(room(session), &request->token, answer));
 }
 
-/* --- what the loop calls -----------------------------------------------------------------------
- */
+/* For a line without a token. */
+static const struct token no_token = {1, "0"};
+
+/* --- what the loop calls --- */
 
 bool session_accepts(const struct session *session)
 {
 	return session->ready && output_pending(&session->output) < OUTPUT_STOP_BYTES &&
-	       slots_used(session->slots) < session->hello.slots;
+	       slots_used(session->slots) < TRANSPORT_SLOTS;
 }
 
 void session_line(struct session *session, struct text line)
 {
 	struct request request;
+	enum request_kind kind = request_parse(line, &request);
 
-	switch (request_parse(line, &request)) {
+	for (size_t i = 0; i < request.unknown_count; i++)
+		warn_of_unknown(session, request.unknown[i]);
+	switch (kind) {
 	case REQUEST_PARSE_ERROR:
-		say_word(session, &no_token, "command-parse-error");
+		add_reply(session, &no_token, "command-parse-error");
 		break;
 	case REQUEST_UNKNOWN_COMMAND:
-		say_word(session, &request.token, "unknown-command");
+		add_reply(session, &request.token, "unknown-command");
 		break;
 	case REQUEST_INVALID:
-		say_fault(session, &request.token, request.fault);
+		add_fault(session, &request.token, request.fault);
 		break;
 	case REQUEST_CHECK_SUPPORT:
 		take_check_support(session, &request);
 		break;
-	case REQUEST_PROBE:
+	case REQUEST_SEND_PROBE:
 		take_probe(session, &request);
 		break;
 	}
@@ -420,34 +340,23 @@ void session_line(struct session *session, struct text line)
 
 void session_line_too_long(struct session *session)
 {
-	say_word(session, &no_token, "command-buffer-overflow");
-}
-
-void session_foresee(struct session *session, struct text line)
-{
-	struct request request;
-	struct route_answer route;
-
-	if (request_parse(line, &request) != REQUEST_PROBE)
-		return;
-	if (!resolve_interfaces(session, &request).what)
-		(void)ask_route(session, &request.probe, &route);
+	add_reply(session, &no_token, "command-buffer-overflow");
 }
 
 void session_expire(struct session *session)
 {
-	for (int i = 0; i < EXPIRE_AT_ONCE; i++) {
-		int32_t number = deadlines_take_due(session->deadlines, session->now_ns);
-		if (number == DEADLINE_NONE)
-			return;
+	int32_t number;
+
+	while ((number = deadlines_take_due(session->deadlines, session->now_ns)) !=
+	       DEADLINE_NONE) {
 		struct slot *slot = slots_at(session->slots, (uint32_t)number);
 		if (slot->deadline_ns > session->now_ns) {
 			send_slot(session, slot);
 			continue;
 		}
 		if (slot->state == SLOT_SENT)
-			transport_cancel(session->transport, slot->probe.cookie);
-		say_word(session, &slot->token, verdict_word(VERDICT_NO_REPLY));
+			session->calls->cancel(session->transport, slot->probe.cookie);
+		add_status(session, &slot->token, STATUS_NO_REPLY);
 		close_slot(session, slot);
 	}
 }
@@ -462,92 +371,70 @@ uint32_t session_open_probes(const struct session *session)
 	return slots_used(session->slots);
 }
 
-/* --- what the transport calls ------------------------------------------------------------------
- */
+/* --- what the transport calls --- */
 
-void session_hello(void *context, const struct record_hello *hello)
+void session_ready(void *context, uint32_t features)
 {
 	struct session *session = context;
 
-	if (session->ready)
-		return;
-	session->hello = *hello;
-	if (session->hello.slots > RECORD_SLOTS)
-		session->hello.slots = RECORD_SLOTS;
+	session->features = features;
 	session->ready = true;
 }
 
-static void answer_event(struct session *session, struct slot *slot,
-			 const struct record_event *event, const uint8_t *bytes)
-{
-	struct extension_info extension;
-	struct reply_answer answer = {
-		.token = &slot->token,
-		.verdict = verdict_of_answer(&slot->probe, event, session->compat),
-		.family = slot->probe.family,
-		.details = slot->details,
-		.event = event,
-	};
-
-	if (bytes && extension_decode(bytes, event->extension_bytes,
-				      (event->known & EVENT_EXTENSION_CUT) != 0, &extension))
-		answer.extension = &extension;
-	output_added(&session->output, reply_answer(line_room(session), &answer));
-	close_slot(session, slot);
-}
-
-void session_event(void *context, const struct record_event *event, const uint8_t *extension)
+void session_result(void *context, const struct probe_result *result)
 {
 	struct session *session = context;
-	struct slot *slot = slots_find(session->slots, event->cookie);
+	struct slot *slot = slots_find(session->slots, result->cookie);
 
 	if (!slot || slot->state != SLOT_SENT)
 		return;
-	switch (event->what) {
-	case EVENT_REPLY:
-	case EVENT_ICMP:
-		/* A path has few narrower links one behind the other; more is no path. */
-		if (slot->tries < RETRY_DOUBLINGS &&
-		    verdict_is_worth_fragments(&slot->probe, event))
-			wait_and_retry(session, slot);
-		else
-			answer_event(session, slot, event, extension);
+	switch (result->kind) {
+	case RESULT_REPLY:
+	case RESULT_ICMP:
+		on_answer(session, slot, result);
 		break;
-	case EVENT_FAILED:
-		not_sent(session, slot, event->error);
+	case RESULT_FAILED:
+		on_failed(session, slot, result->error);
 		break;
-	case EVENT_BUSY:
-		wait_and_retry(session, slot);
-		break;
-	default:
+	case RESULT_LOST:
+		add_status(session, &slot->token, STATUS_NO_REPLY);
+		close_slot(session, slot);
 		break;
 	}
 }
 
-void session_down(void *context, int error)
+void session_down(void *context, uint32_t lost_features, int error, const char *why)
 {
 	struct session *session = context;
+	bool worked = (session->features & lost_features) != 0;
 
-	session->down_error = error != 0 ? error : EIO;
-	session->ready = true;
-	session->hello = (struct record_hello){.slots = RECORD_SLOTS};
-	for (uint32_t number = 0; session_open_probes(session) > 0; number++) {
-		struct slot *slot = slots_at(session->slots, number);
-		if (slot->state == SLOT_FREE)
+	if (session->lost_count == LOST_WAYS_MAX)
+		return;
+	struct lost_way *lost = &session->lost[session->lost_count++];
+	lost->features = lost_features;
+	lost->error = error;
+	write_why(lost->why, why);
+	session->features &= ~lost_features;
+	/* A way that never worked matters only to a client that asks for it. */
+	if (worked)
+		warn_of_lost(session, lost);
+
+	for (struct slot *slot = slots_next(session->slots, NULL); slot;
+	     slot = slots_next(session->slots, slot)) {
+		if (!(feature_of_probe(&slot->probe) & lost_features))
 			continue;
-		say_down(session, &slot->token);
+		add_lost(session, &slot->token, lost);
 		close_slot(session, slot);
 	}
 }
 
-/* --- opening and closing -----------------------------------------------------------------------
- */
+/* --- opening and closing --- */
 
-bool session_open(struct session *session, enum compat compat, struct route_table *routes)
+bool session_open(struct session *session, const struct session_calls *calls, enum compat compat)
 {
-	*session = (struct session){.compat = compat, .routes = routes};
+	*session = (struct session){.calls = calls, .compat = compat};
 	session->slots = slots_open();
-	session->deadlines = deadlines_open(RECORD_SLOTS);
+	session->deadlines = deadlines_open(TRANSPORT_SLOTS);
 	if (session->slots && session->deadlines && output_open(&session->output, OUTPUT_BYTES))
 		return true;
 	session_close(session);

@@ -1,64 +1,86 @@
 /*
- * One client's session: takes request lines, opens probes on the transport, and turns what becomes
- * of them into reply lines. Knows no descriptor of the client's and reads no clock; runs in the
- * packet front end.
+ * One client's session: takes request lines, opens probes, and writes a reply line for what becomes
+ * of each. Knows no transport, no descriptor of the client and no clock. Runs in mtr-packet; does
+ * not trust the client's lines.
  */
-#ifndef POSTERN_FRONTEND_PACKET_SESSION_H
-#define POSTERN_FRONTEND_PACKET_SESSION_H
+#ifndef POSTERN_FRONTEND_MTR_PACKET_SESSION_H
+#define POSTERN_FRONTEND_MTR_PACKET_SESSION_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "frontend/packet_deadlines.h"
-#include "frontend/packet_line.h"
-#include "frontend/packet_output.h"
-#include "frontend/packet_slots.h"
-#include "frontend/packet_verdict.h"
-#include "frontend/route.h"
-#include "frontend/transport.h"
+#include "frontend/mtr_packet/deadlines.h"
+#include "frontend/mtr_packet/line.h"
+#include "frontend/mtr_packet/reply_status.h"
+#include "frontend/mtr_packet/slots.h"
+#include "frontend/process/output.h"
+#include "frontend/transport/transport.h"
+
+enum {
+	/* With program name and newline at most 100 bytes: mtr draws on the same terminal. */
+	WARNING_BYTES = 86,
+	/* Different unknown argument names that are warned of. */
+	UNKNOWN_NAMES_MAX = 8,
+	UNKNOWN_NAME_BYTES = 32,
+	/* ICMP, UDP, TCP and SCTP could be lost one by one. */
+	LOST_WAYS_MAX = 4,
+};
+
+/* What a session needs from its caller. */
+struct session_calls {
+	/* transport_probe() and transport_cancel() */
+	void (*probe)(struct transport *transport, const struct probe_request *request);
+	void (*cancel)(struct transport *transport, uint32_t cookie);
+	/* Shows people a text of less than WARNING_BYTES. */
+	void (*warn)(const char *text);
+};
+
+/* A way that is gone, or never was there. */
+struct lost_way {
+	uint32_t features;       /* what needs it: enum hello_features */
+	int error;               /* what probes of these fail with */
+	char why[WARNING_BYTES]; /* to be shown; empty: it was */
+};
 
 struct session {
-	enum compat compat;
+	const struct session_calls *calls;
 	struct transport *transport; /* the caller's */
-	struct route_table *routes;  /* the caller's */
+	enum compat compat;
+	int64_t now_ns; /* the caller sets it before each call below */
+
 	struct slots *slots;
 	struct deadlines *deadlines;
 	struct output output;
-	struct record_hello hello; /* valid once `ready` */
-	bool ready;                /* the transport has said hello or that it is down */
-	int down_error;            /* what every probe now fails with, or 0 */
-	int64_t now_ns;            /* the caller sets it before each call below */
+
+	bool ready;        /* session_ready() was called */
+	uint32_t features; /* what works: enum hello_features */
+	uint32_t lost_count;
+	struct lost_way lost[LOST_WAYS_MAX];
+	uint32_t unknown_count;
+	char unknown[UNKNOWN_NAMES_MAX][UNKNOWN_NAME_BYTES];
 };
 
-/* Reserves everything that the session will use. `routes` may be NULL if the kernel refuses it:
- * each probe then fails. Returns false with errno set. */
-bool session_open(struct session *session, enum compat compat, struct route_table *routes);
+/* Reserves all memory that the session will use. Returns false with errno if there is none. */
+bool session_open(struct session *session, const struct session_calls *calls, enum compat compat);
 void session_close(struct session *session);
 
-/* Functions for the transport's sink, with the session as context. */
-void session_hello(void *context, const struct record_hello *hello);
-void session_event(void *context, const struct record_event *event, const uint8_t *extension);
-/* Answers every open probe. */
-void session_down(void *context, int error);
+/* For struct transport_sink, with the session as context. */
+void session_ready(void *context, uint32_t features);
+void session_result(void *context, const struct probe_result *result);
+void session_down(void *context, uint32_t lost, int error, const char *why);
 
-/* May another line be taken? Only then call the two below: there is room for its reply, now or when
- * its probe ends. */
+/* Whether there is room for the reply to another line. Only then call the two below. */
 bool session_accepts(const struct session *session);
 void session_line(struct session *session, struct text line);
 void session_line_too_long(struct session *session);
 
-/* Asks the kernel, and remembers, what a line that is taken soon will have to know: its route. It
- * is not answered by that. */
-void session_foresee(struct session *session, struct text line);
-
-/* Sends again what waited, and answers the probes whose time is up, as of now_ns; of very many,
- * some: session_next_ns() is not later than now_ns then. */
+/* Replies to the probes whose time is up, and sends again those that waited for that. */
 void session_expire(struct session *session);
 
-/* When session_expire() has something to do next; INT64_MAX: nothing. */
+/* When session_expire() has something to do; INT64_MAX: never. */
 int64_t session_next_ns(const struct session *session);
 
-/* Probes that have not been answered. */
+/* How many requests have no reply yet. */
 uint32_t session_open_probes(const struct session *session);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * Deadlines fire once each and in order, against a clock that the test turns.
+ * Deadlines fire once each and in order, against a clock that the test sets.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "frontend/packet_deadlines.h"
+#include "frontend/mtr_packet/deadlines.h"
 
 enum { SLOTS = 65536 };
 
@@ -25,7 +25,7 @@ static void stop(void)
 	deadlines_close(deadlines);
 }
 
-TestSuite(packet_deadlines, .init = start, .fini = stop);
+TestSuite(mtr_packet_deadlines, .init = start, .fini = stop);
 
 static void set(uint32_t slot, int64_t at_ns)
 {
@@ -33,7 +33,7 @@ static void set(uint32_t slot, int64_t at_ns)
 	deadlines_set(deadlines, slot, at_ns);
 }
 
-/* Turns the clock to now_ns; returns how many fired. */
+/* Sets the clock to now_ns. Returns how many fired. */
 static int fire(int64_t now_ns)
 {
 	int64_t last_ns = -1;
@@ -51,14 +51,14 @@ static int fire(int64_t now_ns)
 	return count;
 }
 
-Test(packet_deadlines, empty)
+Test(mtr_packet_deadlines, empty)
 {
 	cr_assert_eq(deadlines_earliest_ns(deadlines), INT64_MAX);
 	cr_assert_eq(deadlines_take_due(deadlines, INT64_MAX), DEADLINE_NONE);
 	deadlines_remove(deadlines, 5);
 }
 
-Test(packet_deadlines, all_slots_in_random_order)
+Test(mtr_packet_deadlines, all_slots_in_random_order)
 {
 	int fired = 0;
 
@@ -71,7 +71,7 @@ Test(packet_deadlines, all_slots_in_random_order)
 	cr_assert_eq(deadlines_earliest_ns(deadlines), INT64_MAX);
 }
 
-Test(packet_deadlines, exactly_at_its_time)
+Test(mtr_packet_deadlines, exactly_at_its_time)
 {
 	set(3, 1000);
 	cr_assert_eq(fire(999), 0);
@@ -79,7 +79,7 @@ Test(packet_deadlines, exactly_at_its_time)
 	cr_assert_eq(fire(5000), 0);
 }
 
-Test(packet_deadlines, setting_again_replaces)
+Test(mtr_packet_deadlines, setting_again_replaces)
 {
 	set(1, 100);
 	set(2, 200);
@@ -90,8 +90,8 @@ Test(packet_deadlines, setting_again_replaces)
 	cr_assert_eq(fire(1000), 2);
 }
 
-/* What a session does: most are answered, some time out, slots are used again. */
-Test(packet_deadlines, set_removed_and_fired_at_random)
+/* As in a session: most slots are answered, some time out, and they are used again. */
+Test(mtr_packet_deadlines, set_removed_and_fired_at_random)
 {
 	int set_count = 0, ended = 0;
 

@@ -1,11 +1,11 @@
 /*
  * Request lines come out whole, whatever the chunks they arrive in, and a line that is too long
- * costs one complaint and nothing of the next line.
+ * is reported once and costs nothing of the next line.
  */
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "frontend/packet_line.h"
+#include "frontend/mtr_packet/line.h"
 
 static struct line_reader reader;
 
@@ -14,7 +14,7 @@ static void start(void)
 	memset(&reader, 0, sizeof(reader));
 }
 
-TestSuite(packet_line, .init = start);
+TestSuite(mtr_packet_line, .init = start);
 
 static void feed(const char *bytes, size_t length)
 {
@@ -42,7 +42,7 @@ static void expect(enum line_kind kind)
 	cr_assert_eq(line_next(&reader, &line), kind);
 }
 
-Test(packet_line, several_in_one_chunk)
+Test(mtr_packet_line, several_in_one_chunk)
 {
 	feed("one\ntwo\r\n\n\r\nthree", 17);
 	expect_text("one", 3);
@@ -55,7 +55,7 @@ Test(packet_line, several_in_one_chunk)
 	expect(LINE_NONE);
 }
 
-Test(packet_line, byte_by_byte)
+Test(mtr_packet_line, byte_by_byte)
 {
 	static const char input[] = "1 send-probe\r\n2 x\n";
 
@@ -73,14 +73,14 @@ Test(packet_line, byte_by_byte)
 	expect_text("2 x", 3);
 }
 
-Test(packet_line, only_one_carriage_return_before_the_newline_goes)
+Test(mtr_packet_line, only_one_carriage_return_before_the_newline_goes)
 {
 	feed("a\r\r\nb\rc\n", 8);
 	expect_text("a\r", 2);
 	expect_text("b\rc", 3);
 }
 
-Test(packet_line, nul_is_an_ordinary_byte)
+Test(mtr_packet_line, nul_is_an_ordinary_byte)
 {
 	feed("a\0b\n\0\n", 6);
 	expect_text("a\0b", 3);
@@ -89,7 +89,7 @@ Test(packet_line, nul_is_an_ordinary_byte)
 
 static char long_line[3 * LINE_BUFFER_BYTES];
 
-Test(packet_line, longest_line_passes_and_one_more_byte_does_not)
+Test(mtr_packet_line, longest_line_passes_and_one_more_byte_does_not)
 {
 	memset(long_line, 'x', sizeof(long_line));
 	feed(long_line, LINE_BYTES);
@@ -103,7 +103,7 @@ Test(packet_line, longest_line_passes_and_one_more_byte_does_not)
 	expect_text("next", 4);
 }
 
-Test(packet_line, too_long_line_that_is_complete)
+Test(mtr_packet_line, too_long_line_that_is_complete)
 {
 	memset(long_line, 'x', sizeof(long_line));
 	long_line[LINE_BYTES + 1] = '\n';
@@ -114,7 +114,7 @@ Test(packet_line, too_long_line_that_is_complete)
 	expect(LINE_NONE);
 }
 
-Test(packet_line, endless_line_is_told_once)
+Test(mtr_packet_line, endless_line_is_reported_once)
 {
 	memset(long_line, 'x', sizeof(long_line));
 	feed(long_line, 5000);
@@ -128,8 +128,8 @@ Test(packet_line, endless_line_is_told_once)
 	expect(LINE_NONE);
 }
 
-/* The stream of all the above kinds, cut at every chunk size: the same lines come out. */
-Test(packet_line, any_chunking)
+/* Lines of all the kinds above, cut at many chunk sizes: the same lines come out. */
+Test(mtr_packet_line, any_chunking)
 {
 	static char stream[40000];
 	size_t length = 0;
@@ -165,36 +165,4 @@ Test(packet_line, any_chunking)
 		}
 		cr_assert_eq(line_number, 60, "chunks of %zu: %d lines", chunk, line_number);
 	}
-}
-
-/* Looking ahead finds the complete lines that will be taken, and takes none. */
-Test(packet_line, looking_ahead)
-{
-	static const char bytes[] = "taken\none\n\nthree\nhal";
-	size_t ahead = 0;
-	struct text line;
-
-	feed(bytes, sizeof(bytes) - 1);
-	expect_text("taken", 5);
-	for (int round = 0; round < 2; round++) {
-		static const char *const lines[] = {"one", "", "three"};
-		ahead = 0;
-		for (int i = 0; i < 3; i++) {
-			cr_assert(line_ahead(&reader, &ahead, &line));
-			cr_assert_eq(line.length, strlen(lines[i]));
-			cr_assert_arr_eq(line.bytes, lines[i], line.length);
-		}
-		cr_assert_not(line_ahead(&reader, &ahead, &line), "half a line is no line");
-	}
-	feed("f\n", 2);
-	ahead = sizeof("one\n\nthree\n") - 1;
-	cr_assert(line_ahead(&reader, &ahead, &line));
-	cr_assert_arr_eq(line.bytes, "half", 4);
-	expect_text("one", 3);
-	expect_text("", 0);
-	expect_text("three", 5);
-	expect_text("half", 4);
-	ahead = 0;
-	cr_assert_not(line_ahead(&reader, &ahead, &line));
-	expect(LINE_NONE);
 }

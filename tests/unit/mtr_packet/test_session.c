@@ -1,97 +1,124 @@
 /*
- * A session against a played broker and a clock that the test turns: one reply for each line, what
- * shortages do, what the hello allows, and the end of the broker. Routes are asked of the real
- * kernel, for the loopback only; nothing is sent.
+ * A session against a transport that the test plays and a clock that it sets: one reply for each
+ * line, what temporary errors do, what the features allow, and the loss of a way. Interfaces and
+ * routes are those of the loopback. Nothing is sent.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "frontend/broker_link.h"
-#include "frontend/packet_session.h"
+#include "common/record.h"
+#include "frontend/mtr_packet/session.h"
+#include "frontend/process/clock.h"
+#include "frontend/transport/local_route.h"
 
 enum {
-	MS = 1000000,
-	ALL_FEATURES = 0x70f0f,
+	ICMP_AND_SCTP = (FEATURE_ICMP | FEATURE_SCTP) * 0x101,
+	ALL_FEATURES = FEATURE_PROTOCOLS * 0x101 | FEATURE_MARK,
 };
 
 static struct session session;
-static struct route_table *routes;
-static int broker_fd;
 
-static void on_down(void *context, int error, const char *why)
+/* --- the transport ---------------------------------------------------------------------------- */
+
+static struct probe_request sent[TRANSPORT_SLOTS];
+static size_t sent_count, sent_read;
+static uint32_t cancelled[10];
+static size_t cancelled_count;
+static char warnings[1000];
+
+static void on_probe(struct transport *transport, const struct probe_request *request)
 {
-	cr_assert_gt(strlen(why), 0);
-	session_down(context, error);
+	cr_assert_null(transport);
+	cr_assert_lt(sent_count, TRANSPORT_SLOTS);
+	sent[sent_count++] = *request;
 }
+
+static void on_cancel(struct transport *transport, uint32_t cookie)
+{
+	cr_assert_null(transport);
+	cancelled[cancelled_count++ % 10] = cookie;
+}
+
+static void on_warning(const char *text)
+{
+	cr_assert_lt(strlen(text), WARNING_BYTES);
+	strcat(strcat(warnings, text), "\n");
+}
+
+static const struct session_calls calls = {on_probe, on_cancel, on_warning};
 
 static void start(void)
 {
-	int channel[2], words[2];
-	const struct transport_sink sink = {&session, session_hello, session_event, on_down};
-
-	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, channel), 0);
-	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, words), 0);
-	broker_fd = channel[1];
-	const struct broker_process broker = {-1, channel[0], words[0]};
-	routes = route_open();
-	cr_assert(session_open(&session, COMPAT_0_95, routes));
-	session.transport = broker_link_open(&broker, &sink);
-	session.now_ns = 1000 * (int64_t)MS;
+	cr_assert(session_open(&session, &calls, COMPAT_0_95));
+	session.now_ns = 1000 * (int64_t)NS_PER_MS;
 }
 
 static void stop(void)
 {
-	transport_close(session.transport);
 	session_close(&session);
-	route_close(routes);
 }
 
-TestSuite(packet_session, .init = start, .fini = stop);
+TestSuite(mtr_packet_session, .init = start, .fini = stop);
 
-/* --- both ends ---------------------------------------------------------------------------------
- */
-
-static void dispatch(void)
+/* The next probe that the transport was given. */
+static struct probe_request next_probe(void)
 {
-	transport_dispatch(session.transport, 10000);
+	cr_assert_lt(sent_read, sent_count, "no probe");
+	return sent[sent_read++];
 }
 
-static void greet(uint32_t features, uint32_t slots)
+static void no_probe(void)
 {
-	struct record_hello hello = {.kind = RECORD_HELLO,
-				     .version = RECORD_VERSION,
-				     .features = features,
-				     .slots = slots,
-				     .batch = RECORD_BATCH,
-				     .extension_bytes = RECORD_EXTENSION_BYTES};
-
-	cr_assert_eq(send(broker_fd, &hello, sizeof(hello), 0), sizeof(hello));
-	dispatch();
-	cr_assert(session_accepts(&session));
+	cr_assert_eq(sent_read, sent_count, "a probe");
 }
 
-/* Without a route to the loopback (a namespace whose lo is down) there is nothing to test. */
-static void need_loopback(void)
+static struct probe_result result_of(const struct probe_request *probe, enum result_kind kind)
 {
-	struct route_query query = {.family = 4, .destination = {127, 0, 0, 1}};
-	struct route_answer answer;
+	struct probe_result result = {
+		.cookie = probe->cookie, .kind = kind, .rtt_ns = 2 * NS_PER_MS};
 
-	if (!routes || route_lookup(routes, &query, &answer) != 0)
-		cr_skip_test("no loopback");
+	memcpy(result.responder, probe->destination, sizeof(result.responder));
+	return result;
 }
 
-static void say(const char *line)
+static void answer(const struct probe_request *probe, enum result_kind kind)
+{
+	const struct probe_result result = result_of(probe, kind);
+
+	session_result(&session, &result);
+}
+
+static void fail(const struct probe_request *probe, int error)
+{
+	struct probe_result result = result_of(probe, RESULT_FAILED);
+
+	result.error = error;
+	session_result(&session, &result);
+}
+
+static void answer_too_big(const struct probe_request *probe)
+{
+	struct probe_result result = result_of(probe, RESULT_ICMP);
+
+	result.known = KNOWN_ICMP;
+	result.icmp_type = 2;
+	result.mtu_bytes = 1400;
+	session_result(&session, &result);
+}
+
+/* --- the client ------------------------------------------------------------------------------- */
+
+static void request(const char *line)
 {
 	session_line(&session, (struct text){line, strlen(line)});
 }
 
-/* Takes all that waits for the client; it must be exactly this. */
+/* Takes all that waits for the client: it is exactly this. */
 static void expect_output(const char *text)
 {
 	size_t pending = output_pending(&session.output);
@@ -102,262 +129,196 @@ static void expect_output(const char *text)
 	session.output.start = session.output.end;
 }
 
-/* The next probe that the broker gets. */
-static struct record_probe heard_probe(void)
-{
-	struct record_probe probe = {0};
-
-	transport_flush(session.transport);
-	cr_assert_eq(recv(broker_fd, &probe, sizeof(probe), MSG_DONTWAIT), sizeof(probe));
-	cr_assert_eq(probe.kind, RECORD_PROBE);
-	return probe;
-}
-
-static void heard_nothing(void)
-{
-	char byte;
-
-	transport_flush(session.transport);
-	cr_assert_eq(recv(broker_fd, &byte, 1, MSG_DONTWAIT), -1);
-}
-
-static void answer(const struct record_probe *probe, uint8_t what, int error)
-{
-	struct record_event event = {.kind = RECORD_EVENT,
-				     .what = what,
-				     .cookie = probe->cookie,
-				     .sent_ns = 5 * MS,
-				     .received_ns = 7 * MS,
-				     .error = error};
-
-	memcpy(event.responder, probe->destination, sizeof(event.responder));
-	cr_assert_eq(send(broker_fd, &event, sizeof(event), 0), sizeof(event));
-	dispatch();
-}
-
-static void answer_icmp(const struct record_probe *probe, uint8_t type, uint8_t code, int mtu_bytes)
-{
-	struct record_event event = {.kind = RECORD_EVENT,
-				     .what = EVENT_ICMP,
-				     .icmp_type = type,
-				     .icmp_code = code,
-				     .cookie = probe->cookie,
-				     .sent_ns = 5 * MS,
-				     .received_ns = 7 * MS,
-				     .mtu_bytes = (uint32_t)mtu_bytes};
-
-	memcpy(event.responder, probe->destination, sizeof(event.responder));
-	cr_assert_eq(send(broker_fd, &event, sizeof(event), 0), sizeof(event));
-	dispatch();
-}
-
-static void turn_clock(int64_t by_ns)
+static void advance(int64_t by_ns)
 {
 	session.now_ns += by_ns;
-	do
-		session_expire(&session);
-	while (session_next_ns(&session) <= session.now_ns);
+	session_expire(&session);
+	cr_assert_gt(session_next_ns(&session), session.now_ns);
+}
+
+static void advance_to_next(void)
+{
+	advance(session_next_ns(&session) - session.now_ns);
 }
 
 #define PROBE "send-probe ip-4 127.0.0.1"
 
-/* --- tests -------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
-Test(packet_session, takes_nothing_before_the_hello)
+Test(mtr_packet_session, takes_nothing_before_the_transport_is_ready)
 {
 	cr_assert_not(session_accepts(&session));
-	greet(ALL_FEATURES, RECORD_SLOTS);
+	session_ready(&session, ALL_FEATURES);
+	cr_assert(session_accepts(&session));
 }
 
-/* From here on the kernel cannot be asked for routes. */
-static void close_netlink(void)
+Test(mtr_packet_session, a_probe_and_its_answer)
 {
-	for (int fd = 3; fd < 100; fd++) {
-		int domain = 0;
-		socklen_t size = sizeof(domain);
-		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-		    domain == AF_NETLINK)
-			close(fd);
-	}
-}
+	static const uint8_t zero[16];
 
-Test(packet_session, what_a_line_will_ask_the_kernel_is_known_before_the_hello)
-{
-	static const char line[] = "7 send-probe ip-4 127.0.0.2"; /* nobody has asked yet */
-
-	need_loopback();
-	session_foresee(&session, (struct text){line, strlen(line)});
-	session_foresee(&session, (struct text){"8 fly", strlen("8 fly")});
-	close_netlink();
-	heard_nothing();
-	expect_output("");
-	cr_assert_eq(session_open_probes(&session), 0);
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	heard_nothing();
-	say(line);
-	cr_assert_arr_eq(heard_probe().source, "\x7f\0\0\1", 4);
-	/* Its timeout began when it was taken. */
-	cr_assert_eq(session_next_ns(&session), session.now_ns + 10000 * (int64_t)MS);
-	expect_output("");
-}
-
-Test(packet_session, a_probe_and_its_answer)
-{
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("7 " PROBE " ttl 3 size 100");
-	struct record_probe probe = heard_probe();
+	session_ready(&session, ALL_FEATURES);
+	request("7 " PROBE " ttl 3 size 100");
+	struct probe_request probe = next_probe();
 	cr_assert_eq(probe.ttl, 3);
 	cr_assert_eq(probe.size_bytes, 100);
 	cr_assert_arr_eq(probe.destination, "\x7f\0\0\1", 4);
-	cr_assert_arr_eq(probe.source, "\x7f\0\0\1", 4, "no source address");
+	cr_assert_arr_eq(probe.source, zero, 16);
 	expect_output("");
-	answer(&probe, EVENT_REPLY, 0);
+	answer(&probe, RESULT_REPLY);
 	expect_output("7 reply ip-4 127.0.0.1 round-trip-time 2000\n");
 	cr_assert_eq(session_open_probes(&session), 0);
 	cr_assert_eq(session_next_ns(&session), INT64_MAX);
-	/* Told twice, it is answered once. */
-	answer(&probe, EVENT_REPLY, 0);
+	/* A second result gets no second reply. */
+	answer(&probe, RESULT_REPLY);
 	expect_output("");
 }
 
-Test(packet_session, every_other_line_is_answered_at_once)
+Test(mtr_packet_session, every_other_line_is_answered_at_once)
 {
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("");
-	say("1 fly");
-	say("2 check-support feature icmp");
-	say("3 check-support feature version");
-	say("4 send-probe ip-4 127.0.0.1 ttl 0");
+	session_ready(&session, ALL_FEATURES);
+	request("");
+	request("1 fly");
+	request("2 check-support feature icmp");
+	request("3 check-support feature version");
+	request("4 send-probe ip-4 127.0.0.1 ttl 0");
 	session_line_too_long(&session);
 	expect_output("0 command-parse-error\n1 unknown-command\n2 feature-support support ok\n"
 		      "3 feature-support support 0.95-postern-" POSTERN_VERSION "\n"
 		      "4 invalid-argument reason ttl-out-of-range\n0 command-buffer-overflow\n");
+	no_probe();
 }
 
-Test(packet_session, timeouts)
+Test(mtr_packet_session, timeouts)
 {
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("1 " PROBE " timeout 0.010");
-	say("2 " PROBE " timeout 0.005");
-	struct record_probe probes[2];
-	transport_flush(session.transport);
-	cr_assert_eq(recv(broker_fd, probes, sizeof(probes), MSG_DONTWAIT), sizeof(probes));
-	cr_assert_eq(session_next_ns(&session), session.now_ns + 5 * MS);
-	turn_clock(5 * MS - 1);
+	session_ready(&session, ALL_FEATURES);
+	request("1 " PROBE " timeout 0.010");
+	request("2 " PROBE " timeout 0.005");
+	struct probe_request first = next_probe(), second = next_probe();
+	cr_assert_eq(session_next_ns(&session), session.now_ns + 5 * NS_PER_MS);
+	advance(5 * NS_PER_MS - 1);
 	expect_output("");
-	turn_clock(1);
+	advance(1);
 	expect_output("2 no-reply\n");
-	turn_clock(5 * MS);
+	advance(5 * NS_PER_MS);
 	expect_output("1 no-reply\n");
-	/* The broker is told, and what it still says goes nowhere. */
-	struct record_cancel cancels[2];
-	transport_flush(session.transport);
-	cr_assert_eq(recv(broker_fd, cancels, sizeof(cancels), MSG_DONTWAIT), sizeof(cancels));
-	cr_assert_eq(cancels[0].cookie, probes[1].cookie);
-	answer(&probes[0], EVENT_REPLY, 0);
+	/* The transport is told, and what it still reports is ignored. */
+	cr_assert_eq(cancelled_count, 2);
+	cr_assert_eq(cancelled[0], second.cookie);
+	cr_assert_eq(cancelled[1], first.cookie);
+	answer(&first, RESULT_REPLY);
 	expect_output("");
 }
 
-Test(packet_session, timeout_of_zero_sends_and_answers)
+Test(mtr_packet_session, timeout_of_zero_lets_the_probe_leave)
 {
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("1 " PROBE " timeout 0");
-	heard_probe();
-	turn_clock(0);
-	expect_output("1 no-reply\n");
+	session_ready(&session, ALL_FEATURES);
+	request("1 " PROBE " timeout 0");
+	request("2 " PROBE " timeout 0");
+	struct probe_request probe = next_probe();
+	session_expire(&session);
+	expect_output("");
+	answer(&probe, RESULT_REPLY);
+	expect_output("1 reply ip-4 127.0.0.1 round-trip-time 2000\n");
+	advance(10 * NS_PER_MS);
+	expect_output("2 no-reply\n");
 }
 
-Test(packet_session, passing_shortages_are_waited_for)
+Test(mtr_packet_session, a_lost_probe_is_answered_at_once)
 {
-	static const struct {
-		uint8_t what;
-		int error;
-	} shortages[] = {{EVENT_BUSY, 0}, {EVENT_FAILED, ENOBUFS}, {EVENT_FAILED, EAGAIN}};
+	session_ready(&session, ALL_FEATURES);
+	request("1 " PROBE " protocol tcp");
+	struct probe_request probe = next_probe();
+	answer(&probe, RESULT_LOST);
+	expect_output("1 no-reply\n");
+	cr_assert_eq(session_next_ns(&session), INT64_MAX);
+}
 
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("1 " PROBE " timeout 1");
+Test(mtr_packet_session, temporary_errors_are_retried)
+{
+	static const int errors[] = {ENOBUFS, EAGAIN, ENOMEM};
+
+	session_ready(&session, ALL_FEATURES);
+	request("1 " PROBE " timeout 1");
 	int64_t waited_ns = 0;
 	for (int i = 0; i < 3; i++) {
-		struct record_probe probe = heard_probe();
-		answer(&probe, shortages[i].what, shortages[i].error);
+		struct probe_request probe = next_probe();
+		fail(&probe, errors[i]);
 		expect_output("");
-		heard_nothing();
 		/* Nothing is on its way that could be answered. */
-		answer(&probe, EVENT_REPLY, 0);
+		answer(&probe, RESULT_REPLY);
 		expect_output("");
 		int64_t wait_ns = session_next_ns(&session) - session.now_ns;
 		cr_assert_gt(wait_ns, waited_ns, "no longer than before");
-		cr_assert_lt(wait_ns, 100 * MS);
+		cr_assert_lt(wait_ns, 100 * NS_PER_MS);
 		waited_ns = wait_ns;
-		turn_clock(wait_ns - 1);
-		heard_nothing();
-		turn_clock(1);
+		advance(wait_ns - 1);
+		no_probe();
+		advance(1);
 	}
-	struct record_probe probe = heard_probe();
-	answer(&probe, EVENT_REPLY, 0);
+	struct probe_request probe = next_probe();
+	answer(&probe, RESULT_REPLY);
 	expect_output("1 reply ip-4 127.0.0.1 round-trip-time 2000\n");
 	cr_assert_eq(session_next_ns(&session), INT64_MAX);
 }
 
-Test(packet_session, a_shortage_that_does_not_pass_ends_at_the_timeout)
+Test(mtr_packet_session, an_error_that_does_not_pass_ends_at_the_timeout)
 {
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
+	session_ready(&session, ALL_FEATURES);
 	int64_t from_ns = session.now_ns;
-	say("1 " PROBE " timeout 1");
+	request("1 " PROBE " timeout 1");
 	while (session_open_probes(&session) > 0) {
-		struct record_probe probe = heard_probe();
-		answer(&probe, EVENT_BUSY, 0);
-		turn_clock(session_next_ns(&session) - session.now_ns);
+		struct probe_request probe = next_probe();
+		fail(&probe, ENOBUFS);
+		advance_to_next();
 	}
-	cr_assert_eq(session.now_ns - from_ns, 1000 * MS);
+	cr_assert_eq(session.now_ns - from_ns, NS_PER_S);
 	expect_output("1 no-reply\n");
+	cr_assert_eq(cancelled_count, 0);
 }
 
-Test(packet_session, ipv6_probes_that_may_be_fragmented_are_sent_again)
+Test(mtr_packet_session, ipv6_probes_that_may_be_fragmented_are_sent_again)
 {
-	static const struct in6_addr loopback = IN6ADDR_LOOPBACK_INIT;
-	struct route_query query = {.family = 6};
-	struct route_answer route;
-
-	memcpy(query.destination, &loopback, sizeof(query.destination));
-	if (!routes || route_lookup(routes, &query, &route) != 0)
-		cr_skip_test("no IPv6 loopback");
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("1 send-probe ip-6 ::1 size 1500");
+	session_ready(&session, ALL_FEATURES);
+	request("1 send-probe ip-6 ::1 size 1500");
 	for (int i = 0; i < 2; i++) {
-		struct record_probe probe = heard_probe();
-		answer_icmp(&probe, 2, 0, 1400 - i * 100);
+		struct probe_request probe = next_probe();
+		answer_too_big(&probe);
 		expect_output("");
-		turn_clock(session_next_ns(&session) - session.now_ns);
+		advance_to_next();
 	}
-	struct record_probe probe = heard_probe();
-	answer(&probe, EVENT_REPLY, 0);
+	struct probe_request probe = next_probe();
+	answer(&probe, RESULT_REPLY);
 	expect_output("1 reply ip-6 ::1 round-trip-time 2000\n");
 
-	say("2 send-probe ip-6 ::1 size 1500 dont-fragment 1");
-	probe = heard_probe();
-	answer_icmp(&probe, 2, 0, 1400);
+	request("2 send-probe ip-6 ::1 size 1500 dont-fragment 1");
+	probe = next_probe();
+	answer_too_big(&probe);
 	expect_output("2 packet-too-big ip-6 ::1 round-trip-time 2000 mtu 1400\n");
 
-	/* Somebody says so for ever. */
-	say("3 send-probe ip-6 ::1 size 1500");
+	/* The same error again and again. */
+	request("3 send-probe ip-6 ::1 size 1500");
 	for (int i = 0; session_open_probes(&session) > 0; i++) {
 		cr_assert_lt(i, 20);
-		probe = heard_probe();
-		answer_icmp(&probe, 2, 0, 1400);
+		probe = next_probe();
+		answer_too_big(&probe);
 		if (session_open_probes(&session) > 0)
-			turn_clock(session_next_ns(&session) - session.now_ns);
+			advance_to_next();
 	}
 	expect_output("3 reply ip-6 ::1 round-trip-time 2000\n");
 }
 
-Test(packet_session, failures)
+static void need_loopback(uint8_t family)
+{
+	struct probe_request probe = {.family = family};
+	struct local_route route;
+
+	inet_pton(family == 4 ? AF_INET : AF_INET6, family == 4 ? "127.0.0.1" : "::1",
+		  probe.destination);
+	if (local_route(&probe, &route) != 0)
+		cr_skip_test("no loopback");
+}
+
+Test(mtr_packet_session, failures)
 {
 	static const struct {
 		int error;
@@ -371,79 +332,72 @@ Test(packet_session, failures)
 		{EINVAL, "1 invalid-argument reason probe-refused\n"},
 		{EMSGSIZE, "1 invalid-argument reason size-out-of-range\n"},
 		{ENODEV, "1 invalid-argument reason local-device-unknown\n"},
+		{EXDEV, "1 invalid-argument reason source-with-device\n"},
 		{EIO, "1 unexpected-error errno 5\n"},
 	};
 
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
+	need_loopback(4);
+	session_ready(&session, ALL_FEATURES);
 	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++) {
-		int64_t from_ns = session.now_ns;
-		say("1 " PROBE);
-		do {
-			struct record_probe probe = heard_probe();
-			answer(&probe, EVENT_FAILED, failures[i].error);
-			if (session_open_probes(&session) > 0)
-				turn_clock(session_next_ns(&session) - session.now_ns);
-		} while (session_open_probes(&session) > 0);
+		request("1 " PROBE);
+		struct probe_request probe = next_probe();
+		fail(&probe, failures[i].error);
 		expect_output(failures[i].text);
-		cr_assert_leq(session.now_ns - from_ns, 20 * MS);
 	}
-	say("2 " PROBE " dont-fragment 1 size 65535");
-	struct record_probe probe = heard_probe();
-	cr_assert_eq(probe.flags, PROBE_DONT_FRAGMENT);
-	answer(&probe, EVENT_FAILED, EMSGSIZE);
-	size_t length = output_pending(&session.output);
-	cr_assert_gt(length, 22);
-	cr_assert_arr_eq(session.output.bytes + session.output.start, "2 packet-too-big mtu ", 21);
+	cr_assert_eq(session_next_ns(&session), INT64_MAX);
 }
 
-/* Addresses may change between the question for a route and the sending. */
-Test(packet_session, a_source_that_the_kernel_refuses_is_asked_for_again)
+Test(mtr_packet_session, larger_than_the_local_link)
 {
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("1 " PROBE);
-	struct record_probe probe = heard_probe();
-	answer(&probe, EVENT_FAILED, EINVAL);
-	expect_output("");
-	turn_clock(session_next_ns(&session) - session.now_ns);
-	struct record_probe again = heard_probe();
-	cr_assert_arr_eq(again.source, probe.source, sizeof(probe.source));
-	answer(&again, EVENT_REPLY, 0);
-	expect_output("1 reply ip-4 127.0.0.1 round-trip-time 2000\n");
+	struct probe_request loopback = {.family = 4, .destination = {127, 0, 0, 1}};
+	struct local_route route;
+	char expected[100];
 
-	/* One that the client has chosen stays. */
-	say("2 " PROBE " local-ip-4 127.0.0.9");
+	session_ready(&session, ALL_FEATURES);
+	if (local_route(&loopback, &route) != 0)
+		cr_skip_test("no loopback");
+	request("2 " PROBE " dont-fragment 1 size 65535");
+	struct probe_request probe = next_probe();
+	cr_assert_eq(probe.flags, REQUEST_DONT_FRAGMENT);
+	fail(&probe, EMSGSIZE);
+	snprintf(expected, sizeof(expected), "2 packet-too-big mtu %u\n", route.mtu_bytes);
+	expect_output(expected);
+}
+
+Test(mtr_packet_session, a_source_that_is_not_local)
+{
+	static const int errors_of_raw_sockets[] = {EINVAL, ENETUNREACH};
+
+	need_loopback(4);
+	session_ready(&session, ALL_FEATURES);
 	for (int i = 0; i < 2; i++) {
-		probe = heard_probe();
-		cr_assert_eq(probe.source[3], 9);
-		answer(&probe, EVENT_FAILED, EINVAL);
-		turn_clock(session_next_ns(&session) - session.now_ns);
+		request("1 " PROBE " local-ip-4 203.0.113.77");
+		struct probe_request probe = next_probe();
+		fail(&probe, errors_of_raw_sockets[i]);
+		expect_output("1 address-not-available\n");
 	}
-	probe = heard_probe();
-	answer(&probe, EVENT_REPLY, 0);
-	expect_output("2 reply ip-4 127.0.0.1 round-trip-time 2000\n");
 }
 
-Test(packet_session, what_the_hello_lacks)
+Test(mtr_packet_session, features_that_are_missing)
 {
-	greet(FEATURE_ICMP | FEATURE_UDP, RECORD_SLOTS);
-	say("1 " PROBE " protocol tcp");
+	session_ready(&session, FEATURE_ICMP | FEATURE_UDP);
+	request("1 " PROBE " protocol tcp");
 	expect_output("1 invalid-argument reason protocol-not-supported\n");
-	say("2 send-probe ip-6 ::1");
+	request("2 send-probe ip-6 ::1");
 	expect_output("2 invalid-argument reason ip-version-not-supported\n");
-	say("3 " PROBE " mark 1");
+	request("3 " PROBE " mark 1");
 	expect_output("3 permission-denied\n");
-	say("4 " PROBE " local-device lo");
-	expect_output("4 permission-denied\n");
-	say("5 " PROBE " protocol udp local-port 2000");
-	expect_output("5 permission-denied\n");
+	session_ready(&session, FEATURE_ICMP | FEATURE_UDP | FEATURE_ICMP << FEATURE_IPV6_SHIFT);
+	request("4 send-probe ip-6 ::1 protocol udp");
+	expect_output("4 invalid-argument reason protocol-not-supported\n");
+	no_probe();
+	session_ready(&session, FEATURE_ICMP | FEATURE_UDP);
 
 	static const struct {
 		const char *name, *answer;
 	} support[] = {{"send-probe", "ok"}, {"ip-4", "ok"}, {"ip-6", "no"},
 		       {"icmp", "ok"},       {"udp", "ok"},  {"tcp", "no"},
-		       {"sctp", "no"},       {"mark", "no"}, {"local-device", "no"},
+		       {"sctp", "no"},       {"mark", "no"}, {"local-device", "ok"},
 		       {"details", "ok"},    {"flow", "ok"}, {"dont-fragment", "ok"},
 		       {"icm", "no"},        {"icmpx", "no"}};
 	for (size_t i = 0; i < sizeof(support) / sizeof(support[0]); i++) {
@@ -451,47 +405,76 @@ Test(packet_session, what_the_hello_lacks)
 		snprintf(line, sizeof(line), "1 check-support feature %s", support[i].name);
 		snprintf(expected, sizeof(expected), "1 feature-support support %s\n",
 			 support[i].answer);
-		say(line);
+		request(line);
 		expect_output(expected);
 	}
 }
 
-Test(packet_session, interfaces)
+Test(mtr_packet_session, marks_where_they_are_allowed)
 {
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	need_loopback();
-	say("1 " PROBE " local-device lo");
-	cr_assert_gt(heard_probe().ifindex, 0);
-	say("2 " PROBE " local-device nosuchdevice");
-	expect_output("2 invalid-argument reason local-device-unknown\n");
-	say("3 send-probe ip-6 fe80::1%nosuchdevice");
-	expect_output("3 invalid-argument reason ip-6-unknown-interface\n");
-	say("4 send-probe ip-6 fe80::1%4294967297 local-device lo");
-	expect_output("4 invalid-argument reason ip-6-unknown-interface\n");
+	session_ready(&session, ALL_FEATURES);
+	request("1 " PROBE " mark 7");
+	cr_assert_eq(next_probe().mark, 7);
+	expect_output("");
 }
 
-Test(packet_session, no_more_lines_than_slots)
+Test(mtr_packet_session, interfaces)
 {
-	need_loopback();
-	greet(ALL_FEATURES, 3);
-	for (int i = 0; i < 3; i++) {
+	uint32_t loopback = interface_index("lo", 2);
+	char line[100];
+
+	session_ready(&session, ALL_FEATURES);
+	if (loopback == 0)
+		cr_skip_test("no loopback");
+	request("1 " PROBE " local-device lo");
+	cr_assert_eq(next_probe().ifindex, loopback);
+	request("1 send-probe ip-6 fe80::1%lo");
+	cr_assert_eq(next_probe().ifindex, loopback);
+	snprintf(line, sizeof(line), "1 send-probe ip-6 fe80::1%%%u local-device lo", loopback);
+	request(line);
+	cr_assert_eq(next_probe().ifindex, loopback);
+	expect_output("");
+
+	static const struct {
+		const char *arguments, *reason;
+	} faults[] = {
+		{"ip-4 127.0.0.1 local-device nosuchdevice", "local-device-unknown"},
+		{"ip-4 127.0.0.1 local-device anamethatistoolongforone", "local-device-unknown"},
+		{"ip-4 127.0.0.1 local-device 1", "local-device-unknown"},
+		{"ip-6 fe80::1%nosuchdevice", "ip-6-unknown-interface"},
+		{"ip-6 fe80::1%0", "ip-6-unknown-interface"},
+		{"ip-6 fe80::1%4294967297", "ip-6-unknown-interface"},
+		{"ip-6 fe80::1%99999999999999999999999", "ip-6-unknown-interface"},
+		{"ip-6 fe80::1%2147483647 local-device lo", "local-device-of-other-interface"},
+	};
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+		char expected[100];
+		snprintf(line, sizeof(line), "2 send-probe %s", faults[i].arguments);
+		snprintf(expected, sizeof(expected), "2 invalid-argument reason %s\n",
+			 faults[i].reason);
+		request(line);
+		expect_output(expected);
+	}
+}
+
+Test(mtr_packet_session, no_more_lines_than_slots)
+{
+	session_ready(&session, ALL_FEATURES);
+	for (int i = 0; i < TRANSPORT_SLOTS; i++) {
 		cr_assert(session_accepts(&session));
-		say("1 " PROBE);
+		request("1 " PROBE);
 	}
 	cr_assert_not(session_accepts(&session));
-	struct record_probe probes[3];
-	transport_flush(session.transport);
-	cr_assert_eq(recv(broker_fd, probes, sizeof(probes), MSG_DONTWAIT), sizeof(probes));
-	answer(&probes[1], EVENT_REPLY, 0);
+	answer(&sent[1], RESULT_REPLY);
 	cr_assert(session_accepts(&session));
 }
 
-Test(packet_session, no_more_lines_than_the_client_reads_replies)
+Test(mtr_packet_session, no_more_lines_than_the_client_reads_replies)
 {
-	greet(ALL_FEATURES, RECORD_SLOTS);
+	session_ready(&session, ALL_FEATURES);
 	int lines = 0;
 	while (session_accepts(&session)) {
-		say("1 fly");
+		request("1 fly");
 		cr_assert_lt(++lines, 100000);
 	}
 	cr_assert_lt(output_pending(&session.output), 300000);
@@ -499,57 +482,139 @@ Test(packet_session, no_more_lines_than_the_client_reads_replies)
 	cr_assert(session_accepts(&session));
 }
 
-/* The promise of the output's capacity: with all slots open, the longest replies fit. */
-Test(packet_session, room_for_the_reply_of_everything_that_is_open)
+Test(mtr_packet_session, room_for_the_longest_reply_to_everything_that_is_open)
 {
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	for (int i = 0; i < RECORD_SLOTS; i++) {
-		cr_assert(session_accepts(&session));
-		say("-2147483648 " PROBE " timeout 1 details 1");
+	struct extension_info extension = {.mpls_count = EXTENSION_MPLS_LABELS};
+
+	for (size_t i = 0; i < EXTENSION_MPLS_LABELS; i++)
+		extension.mpls[i] = (struct extension_mpls){0xfffff, 7, 1, 255};
+	session_ready(&session, ALL_FEATURES);
+	for (int i = 0; i < TRANSPORT_SLOTS - 1; i++)
+		request("-2147483648 " PROBE " details 1");
+	while (session_accepts(&session))
+		request("1 fly");
+	for (size_t i = 0; i < sent_count; i++) {
+		struct probe_result result = result_of(&sent[i], RESULT_ICMP);
+		result.extension = &extension;
+		session_result(&session, &result);
 	}
-	cr_assert_eq(session_open_probes(&session), RECORD_SLOTS);
-	turn_clock(1000 * (int64_t)MS);
 	cr_assert_eq(session_open_probes(&session), 0);
-	cr_assert_eq(output_pending(&session.output),
-		     RECORD_SLOTS * strlen("-2147483648 no-reply\n"));
+	cr_assert_gt(output_pending(&session.output), (TRANSPORT_SLOTS - 1) * (size_t)300);
 }
 
-Test(packet_session, end_of_the_broker)
+Test(mtr_packet_session, end_of_the_broker)
 {
-	need_loopback();
-	greet(ALL_FEATURES, RECORD_SLOTS);
+	session_ready(&session, ALL_FEATURES);
 	for (int i = 0; i < 1000; i++)
-		say("5 " PROBE);
-	close(broker_fd);
-	dispatch();
-	cr_assert_eq(session_open_probes(&session), 0);
+		request(i % 2 ? "5 " PROBE : "5 " PROBE " protocol sctp");
+	request("6 " PROBE " protocol udp");
+	request("7 " PROBE " protocol tcp");
+	/* One of them waits to be sent again. */
+	fail(&sent[3], ENOBUFS);
+	session_down(&session, ICMP_AND_SCTP, ECONNRESET, "postern-broker: killed");
+	cr_assert_str_eq(warnings, "postern-broker: killed (see postern doctor)\n");
+	cr_assert_eq(session_open_probes(&session), 2);
 	cr_assert_eq(output_pending(&session.output),
 		     1000 * strlen("5 unexpected-error errno 104\n"));
 	session.output.start = session.output.end;
-	cr_assert(session_accepts(&session));
-	say("6 " PROBE);
-	say("7 fly");
-	say("8 check-support feature icmp");
-	expect_output("6 unexpected-error errno 104\n7 unknown-command\n"
-		      "8 feature-support support no\n");
+	advance(100 * NS_PER_MS);
+
+	request("8 " PROBE);
+	request("9 check-support feature icmp");
+	request("9 check-support feature udp");
+	request("9 check-support feature ip-4");
+	expect_output("8 unexpected-error errno 104\n9 feature-support support no\n"
+		      "9 feature-support support ok\n9 feature-support support ok\n");
+	answer(&sent[1000], RESULT_REPLY);
+	answer(&sent[1001], RESULT_REPLY);
+	expect_output("6 reply ip-4 127.0.0.1 round-trip-time 2000\n"
+		      "7 reply ip-4 127.0.0.1 round-trip-time 2000\n");
+	request("9 " PROBE " protocol udp");
+	cr_assert_eq(session_open_probes(&session), 1);
+	/* Once is enough. */
+	cr_assert_str_eq(warnings, "postern-broker: killed (see postern doctor)\n");
 }
 
-Test(packet_session, without_privilege)
+/* A client that does not ask for what is missing gets no warning. */
+Test(mtr_packet_session, without_privilege)
 {
-	session_down(&session, EPERM);
+	session_down(&session, ICMP_AND_SCTP | FEATURE_MARK, EPERM,
+		     "postern-broker: no privilege (the remedy)");
+	cr_assert_not(session_accepts(&session));
+	session_ready(&session, FEATURE_UDP | FEATURE_TCP);
 	cr_assert(session_accepts(&session));
-	say("1 " PROBE);
-	say("2 check-support feature send-probe");
-	say("3 check-support feature version");
-	expect_output("1 permission-denied\n2 feature-support support no\n"
-		      "3 feature-support support 0.95-postern-" POSTERN_VERSION "\n");
+	request("1 check-support feature send-probe");
+	request("2 check-support feature ip-4");
+	request("3 " PROBE " protocol udp");
+	cr_assert_str_eq(warnings, "");
+	request("4 " PROBE);
+	cr_assert_str_eq(warnings, "postern-broker: no privilege (see postern doctor)\n");
+	request("5 send-probe ip-6 ::1 protocol sctp");
+	cr_assert_str_eq(warnings, "postern-broker: no privilege (see postern doctor)\n");
+	expect_output("1 feature-support support ok\n2 feature-support support ok\n"
+		      "4 permission-denied\n5 permission-denied\n");
 }
 
-Test(packet_session, version_of_the_other_dialect)
+/* mtr asks for nothing more after "no". */
+Test(mtr_packet_session, without_privilege_check_support_warns)
+{
+	session_down(&session, ICMP_AND_SCTP, EACCES, "postern-broker: no privilege");
+	session_ready(&session, FEATURE_UDP);
+	request("1 check-support feature udp");
+	cr_assert_str_eq(warnings, "");
+	request("2 check-support feature icmp");
+	cr_assert_str_eq(warnings, "postern-broker: no privilege (see postern doctor)\n");
+	request("3 " PROBE);
+	expect_output("1 feature-support support ok\n2 feature-support support no\n"
+		      "3 permission-denied\n");
+}
+
+Test(mtr_packet_session, each_lost_way_has_its_error)
+{
+	static char long_reason[200];
+
+	memset(long_reason, 'x', sizeof(long_reason) - 1);
+	session_down(&session, ICMP_AND_SCTP, EPERM, long_reason);
+	session_down(&session, FEATURE_UDP * 0x101, EIO, "udp");
+	session_ready(&session, FEATURE_TCP);
+	request("1 " PROBE);
+	cr_assert_eq(strlen(warnings), WARNING_BYTES);
+	request("2 " PROBE " protocol udp");
+	request("3 " PROBE " protocol tcp");
+	expect_output("1 permission-denied\n2 unexpected-error errno 5\n");
+	next_probe();
+	for (int i = 0; i < LOST_WAYS_MAX; i++)
+		session_down(&session, FEATURE_TCP, EIO, "tcp");
+	cr_assert_eq(session.lost_count, LOST_WAYS_MAX);
+}
+
+Test(mtr_packet_session, unknown_arguments_are_named_once)
+{
+	session_ready(&session, ALL_FEATURES);
+	for (int i = 0; i < 3; i++)
+		request("1 " PROBE " colour blue \x1b[2J 1");
+	cr_assert_eq(sent_count, 3);
+	cr_assert_str_eq(warnings, "unknown argument is ignored: colour\n"
+				   "unknown argument is ignored: ?[2J\n");
+	for (int i = 0; i < 100; i++) {
+		char line[300];
+		snprintf(line, sizeof(line), "1 " PROBE " name%d%0200d 1", i, i);
+		request(line);
+	}
+	size_t lines = 0;
+	for (const char *at = warnings; (at = strchr(at, '\n')); at++)
+		lines++;
+	cr_assert_eq(lines, UNKNOWN_NAMES_MAX);
+}
+
+Test(mtr_packet_session, version_of_the_other_mtr)
 {
 	session.compat = COMPAT_0_96;
-	greet(ALL_FEATURES, RECORD_SLOTS);
-	say("3 check-support feature version");
-	expect_output("3 feature-support support 0.96-postern-" POSTERN_VERSION "\n");
+	session_ready(&session, ALL_FEATURES);
+	request("3 check-support feature version");
+	request("4 " PROBE);
+	struct probe_request probe = next_probe();
+	fail(&probe, ENETUNREACH);
+	expect_output("3 feature-support support 0.96-postern-" POSTERN_VERSION "\n"
+		      "4 no-route-network\n");
 }
