@@ -63,9 +63,10 @@ SIMNET_C   := $(wildcard tests/lab/simnet*.c)
 TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
 
 # Of what both programs may use, what the broker does use: its list says what is privileged.
-BROKER_USES = common/checksum.c common/wire.c policy/socket_filter.c policy/validate.c
+BROKER_USES = common/checksum.c common/wire.c policy/landlock.c policy/seccomp.c \
+	      policy/socket_filter.c policy/validate.c
 # What of it runs after lock-down.
-BROKER_SERVES = $(wildcard $(foreach m,serve channel send recv match build probe_table fatal,\
+BROKER_SERVES = $(wildcard $(foreach m,serve channel send recv match build probe_table raw_sockets fatal,\
 		broker/$(m).c broker/$(m).h)) \
 		$(foreach m,common/checksum common/wire policy/validate,$(m).c $(m).h) \
 		common/record.h policy/descriptors.h
@@ -108,8 +109,10 @@ say = $(if $(V),,@echo '  $(1)' $(patsubst $(BUILD)/%,%,$@);)
 
 # The flags are kept in a file that changes only when they do: objects depend on it.
 $(BUILD)/gen/flags: TEXT = $(CC) $(COMPILE) $(SANITIZERS) $(LINK)
-$(BUILD)/gen/flags: FORCE
-	@mkdir -p $(@D); $(file >$@.new,$(TEXT))cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/gen/flags: FORCE | $(BUILD)/gen/
+	@$(file >$@.new,$(TEXT))cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/gen/:
+	@mkdir -p $@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/gen/flags | $(FILTERS)
 	$(call say,CC)mkdir -p $(@D) && $(CC) $(COMPILE) $(SANITIZERS) -c -o $@ $<
@@ -128,7 +131,8 @@ $(BUILD)/gen/filter_%.h: $(MKFILTER)
 # --- linking -----------------------------------------------------------------------------------
 
 # Static: no LD_* variable, library path or preload file can reach the broker.
-$(BUILD)/postern-broker: $(patsubst %.c,$(BUILD)/broker/%.o,$(BROKER_C) $(BROKER_USES))
+BROKER_OBJECTS = $(patsubst %.c,$(BUILD)/broker/%.o,$(BROKER_C) $(BROKER_USES))
+$(BUILD)/postern-broker: $(BROKER_OBJECTS)
 	$(call say,LD)$(CC) -static-pie $(LINK) -o $@ $^ -lcap-ng
 
 link = $(call say,LD)mkdir -p $(@D) && $(CC) -pie $(LINK) $(SANITIZERS) -o $@ $(filter %.o,$^)
@@ -172,7 +176,7 @@ bench:
 
 # Lines of code, without blank lines and comments, of every source and header of ours in the broker.
 lines: $(BUILD)/postern-broker
-	@tests/lines $(BUILD)/broker $(BROKER_SERVES)
+	@tests/lines $(BROKER_OBJECTS:.o=.d) -- $(BROKER_SERVES)
 
 # --- installing --------------------------------------------------------------------------------
 
