@@ -1,30 +1,30 @@
 /*
- * Entry of the front end: makes the standard descriptors safe and picks the personality by the name
- * the program was run as (mtr-packet, tracepath, ...) or by its first argument (postern packet
- * ...). Runs as the user; trusts its caller no further than any program does.
+ * Entry of the front end: opens the standard descriptors and picks the command by the name that the
+ * program was run as (mtr-packet, tracepath, ...) or by its first argument (postern packet ...).
+ * Runs as the user; does not trust the descriptors and arguments that its caller gave it.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/personality.h"
-#include "frontend/standard_fds.h"
+#include "frontend/command.h"
+#include "frontend/process/standard_fds.h"
 
-struct personality {
+struct command {
 	const char *program;    /* name of the link, NULL: none */
 	const char *subcommand; /* `postern SUBCOMMAND`, NULL: none */
 	int (*run)(int argc, char **argv);
 };
 
-static const struct personality personalities[] = {
-	{"mtr-packet", "packet", packet_main},
+static const struct command commands[] = {
+	{"mtr-packet", "packet", mtr_packet_main},
 	{"tracepath", "tracepath", tracepath_main},
 	{"tracepath4", "tracepath4", tracepath_main},
 	{"tracepath6", "tracepath6", tracepath_main},
 	{NULL, "doctor", doctor_main},
 };
 
-enum { PERSONALITIES = sizeof(personalities) / sizeof(personalities[0]) };
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 static const char usage[] =
 	"usage: postern packet [OPTION...]       what mtr runs: probes by request lines on stdin\n"
@@ -52,9 +52,9 @@ static int run_subcommand(int argc, char **argv)
 		fputs(usage, stdout);
 		return EXIT_SUCCESS;
 	}
-	for (size_t i = 0; argc >= 1 && i < PERSONALITIES; i++)
-		if (strcmp(argv[0], personalities[i].subcommand) == 0)
-			return personalities[i].run(argc, argv);
+	for (size_t i = 0; argc >= 1 && i < COMMANDS; i++)
+		if (strcmp(argv[0], commands[i].subcommand) == 0)
+			return commands[i].run(argc, argv);
 	if (argc >= 1)
 		fprintf(stderr, "postern: no such command: %s\n", argv[0]);
 	fputs(usage, stderr);
@@ -65,12 +65,12 @@ int main(int argc, char **argv)
 {
 	standard_fds();
 
-	/* Whoever runs a program may leave out even its name. */
+	/* execve(2) allows an empty argument vector. */
 	if (argc < 1)
 		return run_subcommand(0, argv);
 	const char *name = base_name(argv[0]);
-	for (size_t i = 0; i < PERSONALITIES; i++)
-		if (personalities[i].program && strcmp(name, personalities[i].program) == 0)
-			return personalities[i].run(argc, argv);
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (commands[i].program && strcmp(name, commands[i].program) == 0)
+			return commands[i].run(argc, argv);
 	return run_subcommand(argc - 1, argv + 1);
 }

@@ -1,26 +1,27 @@
 /*
- * The front end's own cage: no_new_privs and a system-call filter, entered once the broker runs
- * (before, no_new_privs would disarm the broker's file capability or setuid bit) and everything
- * that must be opened is open. For the front end, which does not trust the bytes its client and the
- * network send.
+ * The sandbox of the front end: capabilities dropped, no_new_privs, Landlock and a system call
+ * filter, for a process that reads what its client and strangers on the network composed. Entered
+ * once the broker runs: before, no_new_privs would disable the broker's file capability.
  *
- * All return 0, or -1 with errno; then the process is as it was, at most with no_new_privs set:
- * EINVAL from a kernel without seccomp filters. A system call that is not in the table of the
- * policy (policy/filter/table_NAME.c) ends the process; confine_resolver() answers it with EPERM
- * instead, because it holds whatever name service modules the machine is configured with.
+ * All return 0, or -1 with errno: then the process must end. A system call that is not in the table
+ * of the process (policy/filter/table_NAME.c) ends it; sandbox_names() answers it with EPERM
+ * instead, because the C library's name services are modules of the administrator's choice.
  *
- * In a build with sanitizers only no_new_privs is set: their run-time opens files, installs
- * handlers and, for leaks, traces the process with a second one; a filter that lets that through
- * proves nothing.
+ * In a build with sanitizers there is no filter: their run-time opens files, installs handlers and
+ * traces the process with a second one.
  */
-#ifndef POSTERN_POLICY_CONFINE_H
-#define POSTERN_POLICY_CONFINE_H
+#ifndef POSTERN_POLICY_SANDBOX_H
+#define POSTERN_POLICY_SANDBOX_H
 
-/* The packet personality: read 0, write 1 and 2, talk through the sockets that are open. */
-int confine_packet(void);
-/* tracepath's prober. */
-int confine_tracepath(void);
-/* The helper process that looks names up: files, name servers and local name service sockets. */
-int confine_resolver(void);
+/* mtr-packet: descriptors 0 to 2, the channel to the broker, UDP and TCP sockets. Of the
+ * capabilities it keeps the one that routing marks need, if it holds it. */
+int sandbox_mtr_packet(void);
+
+/* tracepath: the same, and no capability. */
+int sandbox_tracepath(void);
+
+/* The helper process that looks up names: it reads files and talks to name servers and local name
+ * services. Where root started it, it becomes an unprivileged user, if it may. */
+int sandbox_names(void);
 
 #endif

@@ -1,32 +1,31 @@
 /*
- * Names of addresses: the prober's cache, and the helper process with its threads that call
- * getnameinfo(). The prober distrusts the helper's answers; the helper has no descriptor but its
- * end of the channel and may do what name services need (policy/filter/table_resolver.c).
+ * Names of addresses: tracepath's cache, and the helper process with its threads that call
+ * getnameinfo(3). tracepath distrusts the helper's answers; the helper distrusts name servers, has
+ * no descriptor but its end of the channel, and may do only what name services need
+ * (policy/filter/table_names.c).
  */
-#include "frontend/names.h"
+#include "frontend/tracepath/names.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "policy/confine.h"
+#include "frontend/transport/ip_family.h"
+#include "policy/sandbox.h"
 
 enum {
-	/* A trace has at most 255 hops, and as many steps of its path MTU as the engine follows. */
-	MOST_NAMES = 320,
-	/* Lookups at once. A server that does not answer holds each for ten seconds or more, one
-	 * that does for milliseconds. */
+	/* A trace has at most 255 hops, some with more than one address. */
+	NAMES_MAX = 320,
+	/* Lookups at once. One takes milliseconds, or ten seconds and more where the name server
+	 * does not answer. */
 	THREADS = 8,
 	CHANNEL = 3, /* the helper's descriptor */
 };
@@ -52,43 +51,24 @@ struct entry {
 };
 
 struct names {
-	int fd;
+	int fd; /* the channel; -1: the helper is gone */
 	pid_t pid;
-	int process; /* a descriptor of the helper, or -1 where the kernel has none (before 5.3) */
 	unsigned count;
 	bool answered;
-	struct entry entries[MOST_NAMES];
+	struct entry entries[NAMES_MAX];
 };
 
 /* --- in the helper ---------------------------------------------------------------------------- */
 
-static socklen_t socket_address(const struct name_request *request,
-				struct sockaddr_storage *storage)
-{
-	memset(storage, 0, sizeof *storage);
-	if (request->family == 4) {
-		struct sockaddr_in *four = (struct sockaddr_in *)storage;
-
-		four->sin_family = AF_INET;
-		memcpy(&four->sin_addr, request->address, sizeof four->sin_addr);
-		return sizeof *four;
-	}
-	struct sockaddr_in6 *six = (struct sockaddr_in6 *)storage;
-
-	six->sin6_family = AF_INET6;
-	six->sin6_scope_id = request->scope;
-	memcpy(&six->sin6_addr, request->address, sizeof six->sin6_addr);
-	return sizeof *six;
-}
-
 static void look_up(const struct name_request *request, struct name_reply *reply)
 {
-	struct sockaddr_storage storage;
-	socklen_t length = socket_address(request, &storage);
+	struct sockaddr_storage address;
+	socklen_t length =
+		ip_family_to_socket(request->family, request->address, 0, request->scope, &address);
 
 	memset(reply, 0, sizeof *reply);
 	reply->index = request->index;
-	if (getnameinfo((struct sockaddr *)&storage, length, reply->name, sizeof reply->name, NULL,
+	if (getnameinfo((struct sockaddr *)&address, length, reply->name, sizeof reply->name, NULL,
 			0, NI_NAMEREQD) != 0)
 		reply->name[0] = '\0';
 }
@@ -113,8 +93,8 @@ static void *serve(void *nothing)
 	return nothing;
 }
 
-/* Nothing of the prober's stays open, above all not its output, for whose end somebody may wait. */
-static void leave_descriptors(int channel)
+/* The helper keeps nothing of tracepath's open: who reads its output waits for the end of file. */
+static void keep_channel_only(int channel)
 {
 	int null = open("/dev/null", O_RDWR);
 
@@ -124,31 +104,30 @@ static void leave_descriptors(int channel)
 		_exit(EXIT_FAILURE);
 }
 
-static _Noreturn void help(int channel, pid_t parent)
+static _Noreturn void run_helper(int channel)
 {
+	struct pollfd end = {.fd = CHANNEL}; /* POLLHUP is always reported */
 	pthread_t thread;
 
-	/* A lookup may hang while the prober dies: the kernel ends the helper then. The terminal's
-	 * interrupt is for the prober, whose summary may still want names. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-		_exit(EXIT_FAILURE);
+	/* The terminal's interrupt is for tracepath, whose last lines may still need names. */
 	signal(SIGINT, SIG_IGN);
-	leave_descriptors(channel);
-	if (confine_resolver() != 0)
+	keep_channel_only(channel);
+	if (sandbox_names() != 0)
 		_exit(EXIT_FAILURE);
-	for (int i = 1; i < THREADS; i++)
+	for (int i = 0; i < THREADS; i++)
 		if (pthread_create(&thread, NULL, serve, NULL) != 0)
-			break;
-	serve(NULL);
+			_exit(EXIT_FAILURE);
+	/* A lookup may hang when tracepath ends: this thread ends them all. */
+	while (poll(&end, 1, -1) < 0 && errno == EINTR)
+		;
 	_exit(EXIT_SUCCESS);
 }
 
-/* --- in the prober ---------------------------------------------------------------------------- */
+/* --- in tracepath ----------------------------------------------------------------------------- */
 
 struct names *names_start(void)
 {
 	struct names *names = calloc(1, sizeof *names);
-	pid_t self = getpid();
 	int pair[2];
 
 	if (names == NULL)
@@ -159,11 +138,9 @@ struct names *names_start(void)
 	}
 	names->pid = fork();
 	if (names->pid == 0)
-		help(pair[1], self);
+		run_helper(pair[1]);
 	close(pair[1]);
 	names->fd = pair[0];
-	/* The prober's filter allows to signal only what it holds such a descriptor of. */
-	names->process = names->pid > 0 ? (int)syscall(SYS_pidfd_open, names->pid, 0) : -1;
 	if (names->pid < 0) {
 		int error = errno;
 
@@ -175,19 +152,15 @@ struct names *names_start(void)
 	return names;
 }
 
+/* The helper ends when the channel is closed. */
 void names_end(struct names *names)
 {
 	if (names == NULL)
 		return;
 	if (names->fd >= 0)
 		close(names->fd);
-	/* Otherwise the kernel ends it with the prober. */
-	if (names->process >= 0) {
-		syscall(SYS_pidfd_send_signal, names->process, SIGKILL, NULL, 0);
-		close(names->process);
-		while (waitpid(names->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	while (waitpid(names->pid, NULL, 0) < 0 && errno == EINTR)
+		;
 	free(names);
 }
 
@@ -210,7 +183,7 @@ static void helper_gone(struct names *names)
 			names->entries[i].state = NAME_NONE;
 }
 
-/* What is shown on a terminal must not steer it. */
+/* A name must not control the terminal that it is shown on. */
 static void keep_printable(char *to, const char *from, size_t size)
 {
 	size_t i;
@@ -260,7 +233,7 @@ static struct entry *ask(struct names *names, struct name_request *request, int6
 {
 	struct entry *entry = &names->entries[names->count];
 
-	if (names->count == MOST_NAMES)
+	if (names->count == NAMES_MAX)
 		return NULL;
 	request->index = names->count++;
 	*entry = (struct entry){.state = NAME_AWAITED, .request = *request, .asked_ns = now_ns};

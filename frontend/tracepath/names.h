@@ -1,10 +1,10 @@
 /*
- * Names of addresses, looked up by a helper process that is confined on its own: several at once,
- * each once, and never waited for here. Runs in tracepath's prober, which distrusts the helper as
- * it distrusts the name servers behind it: what comes back is cut to printable characters.
+ * Names of addresses, looked up by a helper process with a sandbox of its own: several at once,
+ * each once, and never waited for here. Runs in tracepath, which distrusts the helper as it
+ * distrusts the name servers behind it: only printable characters of what comes back are kept.
  */
-#ifndef POSTERN_FRONTEND_NAMES_H
-#define POSTERN_FRONTEND_NAMES_H
+#ifndef POSTERN_FRONTEND_TRACEPATH_NAMES_H
+#define POSTERN_FRONTEND_TRACEPATH_NAMES_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,14 +22,14 @@ enum name_state {
 
 struct names;
 
-/* Starts the helper. Call it before confinement and before sockets are open that the helper must
- * not have. NULL with errno set on failure. */
+/* Starts the helper. Call it before the sandbox. NULL with errno set on failure. */
 struct names *names_start(void);
-/* Ends the helper, in whatever lookup it is. */
+/* Ends the helper and waits for its end, which a lookup does not delay. NULL: does nothing. */
 void names_end(struct names *names);
 
-/* The descriptor to poll for POLLIN, −1 when the helper is gone; then names_read(). */
+/* The descriptor to poll for POLLIN, −1 when the helper is gone. */
 int names_fd(const struct names *names);
+/* Reads what has arrived. */
 void names_read(struct names *names);
 
 /* The name of an address of `family` (4 or 6; `scope`: interface index if link-local), asked for at
@@ -38,7 +38,7 @@ void names_read(struct names *names);
 enum name_state names_get(struct names *names, uint8_t family, const uint8_t address[16],
 			  uint32_t scope, int64_t now_ns, const char **name, int64_t *asked_ns);
 
-/* Whether any lookup has come to an end, with or without a name. */
+/* Whether any lookup has ended, with or without a name. */
 bool names_answered(const struct names *names);
 
 #endif

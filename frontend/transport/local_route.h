@@ -1,6 +1,6 @@
 /*
  * What this host's kernel would do with a probe: asked by connecting a UDP socket, which sends
- * nothing and needs no privilege. Runs in the front end, before and after it confines itself.
+ * nothing and needs no privilege. Runs in the front end, before and after it enters its sandbox.
  */
 #ifndef POSTERN_FRONTEND_TRANSPORT_LOCAL_ROUTE_H
 #define POSTERN_FRONTEND_TRANSPORT_LOCAL_ROUTE_H
@@ -9,7 +9,7 @@
 
 struct local_route {
 	uint8_t source[16]; /* the source address that the kernel chooses */
-	uint32_t mtu_bytes; /* of the first link, or the path MTU that the kernel has cached */
+	uint32_t mtu_bytes; /* of the first link, whatever path MTU the kernel has cached */
 };
 
 /* Looks up family, destination, source, ifindex, tos and mark of the request. Returns 0, or an

@@ -7,10 +7,7 @@
 
 #include "frontend/transport/transport.h"
 
-/* The functions of struct transport_sink and of transport.h, for one transport. `self` is what its
- * open function returned. Each registers its own descriptors with the epoll instance that it was
- * given, for level-triggered EPOLLIN (EPOLLOUT only while something waits to leave), with data.ptr
- * set to its own struct way: so transport.c knows whom to call. */
+/* The functions of transport.h, for one transport. `self` is what its open function set. */
 struct way {
 	const struct way_functions *functions;
 	void *self;
@@ -21,15 +18,24 @@ struct way_functions {
 	void (*cancel)(void *self, uint32_t cookie);
 	void (*flush)(void *self);
 	/* Reads what has arrived on any of its descriptors. Returns how many results were reported.
-	 */
+	 * Is called once soon after the way was opened, and when one of its descriptors is ready or
+	 * next_ns() has come. */
 	size_t (*dispatch)(void *self, size_t most_results);
 	int64_t (*next_ns)(const void *self);
 	void (*close)(void *self);
 };
 
-/* Each fills *way. `epoll_fd` and `sink` outlive it. `way` has the address that descriptors are to
- * be registered with. The results go straight to the sink. Of ready() transport.c calls the sink's
- * itself: a way reports its features to `sink` as given by transport.c. */
+/* Each fills *way and registers its descriptors with the epoll instance that it was given, for
+ * level-triggered EPOLLIN (EPOLLOUT only while something waits to leave), with data.ptr set to
+ * `way`. A transport with many sockets registers them with an epoll instance of its own and that
+ * one with `epoll_fd`, so that its dispatch() knows which are ready.
+ *
+ * `epoll_fd`, `way` and `sink` outlive the transport. `sink` is transport.c's own, which passes on
+ * to the commands'; its functions are called from within dispatch() only. Each transport calls
+ * ready() with its own features once, udp and tcp at the first dispatch(): by then the process has
+ * given up what it does not keep, and the features are true for what is left. Or it calls down()
+ * instead. After down() it ignores what it is asked for.
+ */
 void broker_link_open(struct way *way, int epoll_fd, const char *broker_path,
 		      const struct transport_sink *sink);
 void udp_open(struct way *way, int epoll_fd, const struct transport_sink *sink);

@@ -1,6 +1,7 @@
 /*
- * The names' helper process, for real: names from the hosts file through its confinement, and what
- * the prober does when it dies. Only loopback addresses are looked up, so that nothing leaves.
+ * The helper process that looks up names: names from the hosts file through its sandbox, who it
+ * runs as, and what tracepath does when it dies. Only loopback addresses are looked up, so that
+ * nothing leaves this host.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontend/names.h"
+#include "frontend/tracepath/names.h"
 
 static const uint8_t loopback[16] = {127, 0, 0, 1};
 
@@ -78,6 +79,44 @@ static pid_t only_child(void)
 	if (file != NULL)
 		fclose(file);
 	return pid;
+}
+
+static long status_number(pid_t pid, const char *format)
+{
+	char path[64], line[256];
+	long number = -1;
+
+	snprintf(path, sizeof path, "/proc/%d/status", pid);
+	FILE *file = fopen(path, "re");
+
+	while (file != NULL && fgets(line, sizeof line, file) && number < 0)
+		if (sscanf(line, format, &number) != 1)
+			number = -1;
+	if (file != NULL)
+		fclose(file);
+	return number;
+}
+
+Test(names, the_helper_of_root_is_an_unprivileged_user)
+{
+	const char *name;
+	struct names *names = names_start();
+	pid_t helper = only_child();
+
+	cr_assert_not_null(names);
+	if (helper == 0 || geteuid() != 0) {
+		names_end(names);
+		cr_skip_test("not root, or the kernel does not list children");
+	}
+	/* It answers once it has entered its sandbox. */
+	wait_for_name(names, loopback, &name);
+	cr_expect_eq(status_number(helper, "Uid: %*d %ld"), 65534);
+	cr_expect_eq(status_number(helper, "Uid: %*d %*d %ld"), 65534);
+	cr_expect_eq(status_number(helper, "Gid: %*d %*d %ld"), 65534);
+	cr_expect_eq(status_number(helper, "CapPrm: %lx"), 0);
+	cr_expect_eq(status_number(helper, "CapBnd: %lx"), 0);
+	cr_expect_eq(status_number(helper, "NoNewPrivs: %ld"), 1);
+	names_end(names);
 }
 
 Test(names, a_helper_that_dies_leaves_no_name_awaited)

@@ -1,12 +1,11 @@
 /*
- * What the process may do that looks up names for tracepath. It runs the C library's name services:
- * whatever modules the administrator configured, which read files, load shared objects, and talk to
- * name servers and local daemons; and it parses what strangers' name servers answer. So it may do
- * what those need, and nothing that makes another process, another program, or a packet out of thin
- * air.
+ * What tracepath's helper may do, which looks up names. It runs the C library's name services:
+ * modules of the administrator's choice, which read files, load shared objects, and talk to name
+ * servers and local daemons; and it parses what strangers' name servers answer. So it may do what
+ * those need, but start no process, run no program and open no raw socket.
  *
- * What is not in the table fails with EPERM and the process goes on: a module that wants more than
- * it should finds no name, which is all that is lost.
+ * What is not in the table fails with EPERM and the process goes on: a module that wants more finds
+ * no name, which is all that is lost.
  */
 #include <asm/ioctls.h>
 #include <errno.h>
@@ -27,13 +26,11 @@ static const struct entry entries[] = {
 	ALLOW(socket, "local name services: nscd, systemd-resolved, avahi", IS(0, AF_UNIX)),
 	ALLOW(socket, "getaddrinfo(3) asks which addresses this host has", IS(0, AF_NETLINK),
 	      IS(2, 0)),
-	ALLOW(connect, "to a name server"),
-	ALLOW(bind, "a netlink socket"),
-	ALLOW(getsockname, "source addresses, to sort by"),
 	ALLOW(getpeername, "which server answered"),
+	ALLOW(sendmsg, "questions to local name services"),
+	ALLOW(shutdown, "end of a connection"),
 	ALLOW(setsockopt, "errors reported early"),
 	ALLOW(getsockopt, "the error of a socket"),
-	ALLOW(shutdown, "end of a connection"),
 
 	ALLOW(openat, "configuration, hosts, modules, as the user's rights permit; never to write",
 	      HAS_NOT(2, O_ACCMODE | O_CREAT | O_TRUNC)),
@@ -55,17 +52,18 @@ static const struct entry entries[] = {
 	ALLOW(ioctl, "how much there is to read", IS(1, FIONREAD)),
 	ALLOW(dup, "stdio of modules"),
 	ALLOW(fcntl, "stdio of modules", IS(1, F_DUPFD_CLOEXEC)),
+	ALLOW(fcntl, "non-blocking mode; no owner, which would get signals", IS(1, F_SETFL)),
+	ALLOW(fcntl, "the same", IS(1, F_GETFL)),
+	ALLOW(fcntl, "is it open", IS(1, F_GETFD)),
+	ALLOW(fcntl, "close it in children", IS(1, F_SETFD)),
 	ALLOW(pipe2, "waking threads"),
 	ALLOW(eventfd2, "waking threads"),
 	ALLOW(epoll_create1, "waiting for answers"),
-	ALLOW(epoll_ctl, "waiting for answers"),
-	ALLOW(epoll_wait, "waiting for answers"),
 	ALLOW(epoll_pwait, "waiting for answers"),
 
 	ALLOW(uname, "the host's own name"),
 	ALLOW(sysinfo, "memory there is, for malloc(3)"),
 	ALLOW(prlimit64, "size of stacks; own limits can only be lowered", IS(0, 0)),
-	ALLOW(getppid, "is there still someone to answer to"),
 	ALLOW(getuid, "is the program setuid"),
 	ALLOW(geteuid, "is the program setuid"),
 	ALLOW(getgid, "is the program setuid"),
@@ -88,12 +86,17 @@ static const struct entry entries[] = {
 	ALLOW(sched_yield, "threads"),
 	ALLOW(exit, "the end of a thread"),
 	ALLOW(sigaltstack, "threads"),
+	ALLOW(futex, "threads"),
+	ALLOW(rt_sigaction, "threads"),
+	ALLOW(rt_sigprocmask, "threads"),
+	ALLOW(getpid, "numbers of questions"),
+	ALLOW(gettid, "threads"),
 };
 
-const struct table table_resolver = {
-	.name = "resolver",
+const struct table table_names = {
+	.name = "names",
 	.otherwise = SCMP_ACT_ERRNO(EPERM),
 	.entries = entries,
 	.count = COUNT(entries),
-	.includes = &table_packet,
+	.includes = &table_mtr_packet,
 };

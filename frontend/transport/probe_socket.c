@@ -1,0 +1,151 @@
+/*
+ * Options and the error queue of ordinary sockets. Runs in the front end. The bytes behind an error
+ * are what strangers sent; the error itself is the kernel's.
+ */
+#include "frontend/transport/probe_socket.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/record.h"
+#include "common/wire.h"
+#include "frontend/process/clock.h"
+#include "frontend/transport/ip_family.h"
+
+enum {
+	/* Where routers older than RFC 4884 put an extension structure (its section 5.5). */
+	OLD_EXTENSION_OFFSET = 128,
+	/* RFC 4884 7: version, reserved bits, checksum. */
+	EXTENSION_HEADER_BYTES = 4,
+	EXTENSION_CHECKSUM_OFFSET = 2,
+};
+
+int probe_socket_set(int fd, int level, int option, uint32_t value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : errno;
+}
+
+uint32_t probe_socket_features(int type, uint32_t feature)
+{
+	uint32_t found = 0;
+
+	for (uint8_t family = 4; family <= 6; family += 2) {
+		int fd = socket(ip_family(family)->domain, type | SOCK_CLOEXEC, 0);
+		if (fd < 0)
+			continue;
+		found |= family == 4 ? feature : feature << FEATURE_IPV6_SHIFT;
+		if (probe_socket_set(fd, SOL_SOCKET, SO_MARK, 0) == 0)
+			found |= FEATURE_MARK;
+		close(fd);
+	}
+	return found;
+}
+
+static int bind_source(int fd, const struct probe_request *request)
+{
+	struct sockaddr_storage address;
+	socklen_t length = ip_family_to_socket(request->family, request->source, 0,
+					       request->ifindex, &address);
+
+	/* connect() chooses the port then: it knows which are free for this destination. */
+	int error = probe_socket_set(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	if (error != 0)
+		return error;
+	return bind(fd, (struct sockaddr *)&address, length) == 0 ? 0 : errno;
+}
+
+int probe_socket_set_up(int fd, const struct probe_request *request)
+{
+	static const uint8_t unspecified[sizeof(request->source)];
+	const struct ip_family *family = ip_family(request->family);
+
+	int error = 0;
+	/* A v4-mapped address would make an IPv4 packet. */
+	if (request->family == 6)
+		error = probe_socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (error == 0 && request->tos != 0)
+		error = probe_socket_set(fd, family->level, family->tos, request->tos);
+	if (error == 0 && request->ifindex != 0)
+		error = probe_socket_set(fd, SOL_SOCKET, SO_BINDTOIFINDEX, request->ifindex);
+	if (error == 0 && request->flags & REQUEST_MARK)
+		error = probe_socket_set(fd, SOL_SOCKET, SO_MARK, request->mark);
+	if (error == 0 && memcmp(request->source, unspecified, sizeof(unspecified)) != 0)
+		error = bind_source(fd, request);
+	return error;
+}
+
+struct probe_socket_error probe_socket_error(struct msghdr *message)
+{
+	struct probe_socket_error found = {0};
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+			struct timespec stamp;
+
+			memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
+			found.received_wall_ns = (int64_t)stamp.tv_sec * NS_PER_S + stamp.tv_nsec;
+		} else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
+			   (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
+			found.error = (const struct sock_extended_err *)CMSG_DATA(c);
+		} else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL) ||
+			   (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT)) {
+			int ttl;
+
+			memcpy(&ttl, CMSG_DATA(c), sizeof(ttl));
+			found.reply_ttl = (uint8_t)ttl;
+		}
+	}
+	return found;
+}
+
+/* RFC 1191 4 and RFC 4443 3.2: the errors that carry an MTU. */
+static bool has_mtu(const struct sock_extended_err *error, const struct wire_family *wire)
+{
+	return error->ee_type == wire->packet_too_big &&
+	       (wire->family == 6 || error->ee_code == wire->packet_too_big_code);
+}
+
+/* The kernel tells where the extensions begin if the ICMP header does, and whether they are valid.
+ * At the old place there may be just more of the quoted packet: only a checksum that is there and
+ * holds tells. */
+static bool read_extension(const struct sock_extended_err *error, const struct wire_family *wire,
+			   size_t headers_bytes, const uint8_t *data, size_t length,
+			   struct extension_info *extension)
+{
+	const struct sock_ee_data_rfc4884 *place = &error->ee_rfc4884;
+	size_t offset = place->len != 0 ? place->len : OLD_EXTENSION_OFFSET - headers_bytes;
+
+	if (error->ee_type != wire->unreachable && error->ee_type != wire->time_exceeded)
+		return false;
+	if (place->flags & SO_EE_RFC4884_FLAG_INVALID || offset + EXTENSION_HEADER_BYTES > length)
+		return false;
+	if (place->len == 0 && wire_get16(data + offset + EXTENSION_CHECKSUM_OFFSET) == 0)
+		return false;
+	return extension_decode(data + offset, length - offset, false, extension);
+}
+
+void probe_socket_icmp(const struct probe_socket_error *found, size_t headers_bytes,
+		       const uint8_t *data, size_t length, struct extension_info *extension,
+		       struct probe_result *result)
+{
+	const struct sock_extended_err *error = found->error;
+	const struct wire_family *wire =
+		wire_family(error->ee_origin == SO_EE_ORIGIN_ICMP6 ? 6 : 4);
+
+	result->kind = RESULT_ICMP;
+	result->known |= KNOWN_ICMP;
+	result->icmp_type = error->ee_type;
+	result->icmp_code = error->ee_code;
+	result->mtu_bytes = has_mtu(error, wire) ? error->ee_info : 0;
+	result->responder_ifindex = ip_family_from_socket(SO_EE_OFFENDER(error), result->responder);
+	if (found->reply_ttl != 0) {
+		result->known |= KNOWN_REPLY_TTL;
+		result->reply_ttl = found->reply_ttl;
+	}
+	if (read_extension(error, wire, headers_bytes, data, length, extension))
+		result->extension = extension;
+}
