@@ -1,8 +1,7 @@
 /*
- * `postern doctor`: starts the broker as the other personalities do, and tells what works in this
- * place, how the broker is installed, what keeps it from its privilege, and what to do about it.
- * Runs as the user and sends no probe; what it says comes from the kernel and from the broker's
- * hello.
+ * `postern doctor`: starts the broker and opens the other transports as the other commands do, and
+ * prints what works here, how the broker is installed, what keeps it from its privilege, and what
+ * to do about it. Runs as the user and sends no probe. It trusts the kernel and the broker.
  */
 #include <endian.h>
 #include <errno.h>
@@ -19,13 +18,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "frontend/broker_process.h"
-#include "frontend/personality.h"
-#include "frontend/transport.h"
+#include "common/record.h"
+#include "frontend/command.h"
+#include "frontend/transport/broker_process.h"
+#include "frontend/transport/transport.h"
 
 enum {
 	PATH_BYTES = 4096,
-	HELLO_WAIT_MS = 5000,
+	READY_WAIT_MS = 5000,
 };
 
 struct findings {
@@ -41,14 +41,13 @@ struct findings {
 	bool no_new_privs;
 	bool bounded; /* CAP_NET_RAW is missing from the bounding set */
 	bool has_ipv6;
-	/* of the broker */
-	bool answered;
-	struct record_hello hello;
-	char why[512]; /* it did not */
+	/* of the transports */
+	bool ready;
+	uint32_t features; /* enum hello_features */
+	char why[512];     /* the broker does not work; empty: it does */
 };
 
-/* --- finding out -------------------------------------------------------------------------------
- */
+/* --- finding out ------------------------------------------------------------------------------ */
 
 static void read_capability(struct findings *found)
 {
@@ -61,7 +60,7 @@ static void read_capability(struct findings *found)
 	found->capability_effective = (le32toh(data.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE) != 0;
 }
 
-static void look_at_file(struct findings *found)
+static void examine_file(struct findings *found)
 {
 	struct stat status;
 	struct statvfs filesystem;
@@ -76,7 +75,7 @@ static void look_at_file(struct findings *found)
 		found->nosuid = (filesystem.f_flag & ST_NOSUID) != 0;
 }
 
-static void look_at_self(struct findings *found)
+static void examine_process(struct findings *found)
 {
 	found->is_root = geteuid() == 0;
 	found->no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
@@ -84,47 +83,48 @@ static void look_at_self(struct findings *found)
 	found->has_ipv6 = access("/proc/net/if_inet6", F_OK) == 0;
 }
 
-static void tell_hello(void *context, const struct record_hello *hello)
+static void on_ready(void *context, uint32_t features)
 {
 	struct findings *found = context;
 
-	found->answered = true;
-	found->hello = *hello;
+	found->ready = true;
+	found->features = features;
 }
 
-static void tell_event(void *context, const struct record_event *event, const uint8_t *extension)
+static void on_result(void *context, const struct probe_result *result)
 {
 	(void)context;
-	(void)event;
-	(void)extension;
+	(void)result;
 }
 
-static void tell_down(void *context, int error, const char *why)
+static void on_down(void *context, uint32_t lost, int error, const char *why)
 {
 	struct findings *found = context;
 
 	(void)error;
-	snprintf(found->why, sizeof(found->why), "%s", why);
+	if (lost & (FEATURE_ICMP | FEATURE_ICMP << FEATURE_IPV6_SHIFT))
+		snprintf(found->why, sizeof(found->why), "%s", why);
 }
 
-static void ask_broker(struct findings *found)
+static void open_transports(struct findings *found)
 {
-	const struct transport_sink sink = {found, tell_hello, tell_event, tell_down};
-	struct transport *transport = transport_open(found->path, &sink);
+	const struct transport_sink sink = {found, on_ready, on_result, on_down};
+	const struct transport_options options = {.broker_path = found->path};
+	struct transport *transport = transport_open(&options, &sink);
 
-	for (int ms = 0; ms < HELLO_WAIT_MS && !found->answered && !found->why[0]; ms += 100) {
+	for (int ms = 0; ms < READY_WAIT_MS && !found->ready; ms += 100) {
 		struct pollfd ready = {.fd = transport_fd(transport), .events = POLLIN};
-		if (ready.fd >= 0)
-			poll(&ready, 1, 100);
+
 		transport_dispatch(transport, 1);
+		if (!found->ready)
+			poll(&ready, 1, 100);
 	}
-	if (!found->answered && !found->why[0])
-		snprintf(found->why, sizeof(found->why), "postern-broker: does not say hello");
+	if (!found->ready && found->why[0] == '\0')
+		snprintf(found->why, sizeof(found->why), "postern-broker: is not ready");
 	transport_close(transport);
 }
 
-/* --- telling -----------------------------------------------------------------------------------
- */
+/* --- printing --------------------------------------------------------------------------------- */
 
 static const char *privilege_of_file(const struct findings *found)
 {
@@ -136,7 +136,7 @@ static const char *privilege_of_file(const struct findings *found)
 	return "no privilege of its own";
 }
 
-static void print_place(const struct findings *found)
+static void print_installation(const struct findings *found)
 {
 	printf("broker       %s\n", found->path);
 	if (found->file_error)
@@ -147,7 +147,7 @@ static void print_place(const struct findings *found)
 	printf("started by   uid %ld%s%s\n", (long)geteuid(),
 	       found->no_new_privs ? ", with no_new_privs" : "",
 	       found->bounded ? ", without CAP_NET_RAW in the bounding set" : "");
-	if (!found->answered)
+	if (found->why[0] != '\0')
 		printf("it says      %s\n", found->why);
 }
 
@@ -166,26 +166,18 @@ enum { PROTOCOLS = sizeof(protocols) / sizeof(protocols[0]) };
 
 static void print_features(const struct findings *found)
 {
-	static const struct {
-		const char *name;
-		uint32_t bit;
-	} others[] = {
-		{"mark", FEATURE_MARK},
-		{"local-device", FEATURE_DEVICE},
-		{"local-port", FEATURE_LOCAL_PORT},
-	};
-	uint32_t features = found->hello.features;
+	uint32_t features = found->features;
 
 	printf("\n             IPv4  IPv6\n");
 	for (size_t i = 0; i < PROTOCOLS; i++)
 		printf("%-12s %-5s %s\n", protocols[i].name,
 		       features & protocols[i].bit ? "ok" : "no",
 		       features >> FEATURE_IPV6_SHIFT & protocols[i].bit ? "ok" : "no");
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		printf("%-12s %s\n", others[i].name, features & others[i].bit ? "ok" : "no");
+	printf("%-12s %s\n", "mark", features & FEATURE_MARK ? "ok" : "no");
+	puts("\nICMP and SCTP go through the broker, UDP and TCP by ordinary sockets.");
 }
 
-/* What is to be done, most likely first; returns how much there is. */
+/* Prints what to do, the most likely remedy first. Returns how many remedies there are. */
 static int print_remedies(const struct findings *found)
 {
 	bool privileged = found->is_root || found->setuid_root || found->has_capability;
@@ -203,28 +195,28 @@ static int print_remedies(const struct findings *found)
 	       "    setcap cap_net_raw=p %s\n",
 	       found->path);
 	REMEDY(!found->is_root && found->nosuid && privileged,
-	       "A file system mounted nosuid makes file capabilities and setuid bits void: install "
-	       "elsewhere.\n");
+	       "On a file system mounted nosuid, file capabilities and setuid bits have no effect: "
+	       "install\nelsewhere.\n");
 	REMEDY(!found->is_root && found->no_new_privs,
-	       "no_new_privs is set here, which makes file capabilities and setuid bits void. It "
-	       "comes from\nwhatever started this process (systemd: NoNewPrivileges=, Kubernetes: "
+	       "no_new_privs is set here: file capabilities and setuid bits have no effect. It "
+	       "comes from\nwhat started this process (systemd: NoNewPrivileges=, Kubernetes: "
 	       "allowPrivilegeEscalation,\nDocker: no-new-privileges) and can be lifted only "
 	       "there.\n");
-	REMEDY(found->bounded, "CAP_NET_RAW is kept from this place: a container needs it added "
+	REMEDY(found->bounded, "CAP_NET_RAW is withheld here: a container needs it added "
 			       "(Docker: --cap-add NET_RAW,\nKubernetes: capabilities.add "
 			       "NET_RAW).\n");
-	REMEDY(found->capability_effective && !found->answered,
-	       "With cap_net_raw=ep the broker cannot even start where the capability is withheld; "
+	REMEDY(found->capability_effective && found->why[0] != '\0',
+	       "With cap_net_raw=ep the broker cannot be started where the capability is withheld: "
 	       "use =p.\n");
 #undef REMEDY
 	return count;
 }
 
 /* Returns whether everything basic works. */
-static bool print_verdict(const struct findings *found)
+static bool print_summary(const struct findings *found)
 {
-	uint32_t features = found->hello.features;
-	bool fine = found->answered;
+	uint32_t features = found->features;
+	bool fine = found->ready;
 
 	for (size_t i = 0; fine && i < PROTOCOLS; i++)
 		fine = !protocols[i].basic ||
@@ -242,13 +234,13 @@ static bool print_verdict(const struct findings *found)
 	return false;
 }
 
-/* --- start -------------------------------------------------------------------------------------
- */
+/* --- start ------------------------------------------------------------------------------------ */
 
 static const char usage[] =
 	"usage: postern doctor [--broker PATH]\n"
 	"\n"
-	"Tells what works here for each protocol and address family, how the broker is installed,\n"
+	"Prints what works here for each protocol and address family, how the broker is "
+	"installed,\n"
 	"and what to do about what is missing. Sends no probe. Exit status 0 if all that mtr and\n"
 	"tracepath need works, 1 if not.\n"
 	"\n"
@@ -264,7 +256,7 @@ int doctor_main(int argc, char **argv)
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct findings found = {.answered = false};
+	struct findings found = {.ready = false};
 	const char *wanted = NULL;
 	int option;
 
@@ -286,11 +278,10 @@ int doctor_main(int argc, char **argv)
 	}
 
 	broker_find(wanted, found.path, sizeof(found.path));
-	look_at_file(&found);
-	look_at_self(&found);
-	ask_broker(&found);
-	print_place(&found);
-	if (found.answered)
-		print_features(&found);
-	return print_verdict(&found) ? EXIT_SUCCESS : EXIT_FAILURE;
+	examine_file(&found);
+	examine_process(&found);
+	open_transports(&found);
+	print_installation(&found);
+	print_features(&found);
+	return print_summary(&found) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,10 +1,10 @@
 /*
- * What an event of the channel means to a trace. Pure functions on strangers' words, in tracepath's
- * prober; the meanings of the codes are those that Linux gives an application (and with it iputils'
- * tracepath).
+ * What a transport's result means to a trace. Pure functions in tracepath; the meanings of the
+ * codes are those that Linux gives an application, and with it iputils' tracepath.
  */
-#include "frontend/trace_answer.h"
+#include "frontend/tracepath/answer.h"
 
+#include <errno.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
@@ -52,66 +52,74 @@ static const struct meaning meanings_6[] = {
 	{ICMP6_DST_UNREACH, -1, TRACE_ANSWER_UNREACHABLE, TRACE_REFUSED_HOST},
 };
 
-static void give_meaning(struct trace_answer *answer, const struct meaning *meanings, size_t count,
-			 const struct record_event *event)
+static void read_icmp(struct trace_answer *answer, const struct probe_request *request,
+		      const struct probe_result *result)
 {
+	const struct meaning *meanings = request->family == 4 ? meanings_4 : meanings_6;
+	size_t count = request->family == 4 ? sizeof meanings_4 / sizeof meanings_4[0]
+					    : sizeof meanings_6 / sizeof meanings_6[0];
+
+	answer->icmp = true;
+	answer->icmp_type = result->icmp_type;
+	answer->icmp_code = result->icmp_code;
 	answer->kind = TRACE_ANSWER_UNREACHABLE;
 	answer->refusal = TRACE_REFUSED_HOST;
 	for (size_t i = 0; i < count; i++) {
-		if (meanings[i].type != event->icmp_type ||
-		    (meanings[i].code >= 0 && meanings[i].code != event->icmp_code))
+		if (meanings[i].type != result->icmp_type ||
+		    (meanings[i].code >= 0 && meanings[i].code != result->icmp_code))
 			continue;
 		answer->kind = meanings[i].kind;
 		answer->refusal = meanings[i].refusal;
-		return;
+		break;
 	}
-}
-
-static void take_icmp(struct trace_answer *answer, const struct record_probe *probe,
-		      const struct record_event *event)
-{
-	answer->icmp = true;
-	answer->icmp_type = event->icmp_type;
-	answer->icmp_code = event->icmp_code;
-	if (probe->family == 4)
-		give_meaning(answer, meanings_4, sizeof meanings_4 / sizeof meanings_4[0], event);
-	else
-		give_meaning(answer, meanings_6, sizeof meanings_6 / sizeof meanings_6[0], event);
-	/* A destination that refuses a protocol was reached all the same; for UDP iputils' view
-	 * holds. */
-	if (answer->kind == TRACE_ANSWER_UNREACHABLE && probe->protocol != IPPROTO_UDP &&
-	    memcmp(event->responder, probe->destination, sizeof event->responder) == 0)
+	/* A destination that refuses a protocol is reached all the same. With UDP iputils does not
+	 * see it so. */
+	if (answer->kind == TRACE_ANSWER_UNREACHABLE && request->protocol != IPPROTO_UDP &&
+	    memcmp(result->responder, request->destination, sizeof result->responder) == 0)
 		answer->kind = TRACE_ANSWER_REACHED;
 }
 
-struct trace_answer trace_answer_of(const struct record_probe *probe,
-				    const struct record_event *event)
+static enum trace_answer_kind kind_of_failure(int error)
+{
+	switch (error) {
+	case ENOBUFS:
+	case EAGAIN:
+	case ENOMEM:
+		return TRACE_ANSWER_BUSY;
+	case EMSGSIZE:
+		return TRACE_ANSWER_TOO_LARGE;
+	default:
+		return TRACE_ANSWER_FAILED;
+	}
+}
+
+struct trace_answer trace_answer_of(const struct probe_request *request,
+				    const struct probe_result *result)
 {
 	struct trace_answer answer = {
-		.has_reply_ttl = (event->known & EVENT_REPLY_TTL) != 0,
-		.reply_ttl = event->reply_ttl,
-		.has_quoted_ttl = (event->known & EVENT_QUOTED) != 0,
-		.quoted_ttl = event->quoted_ttl,
-		.error = event->error,
-		.scope = event->responder_ifindex,
-		.rtt_ns = event->received_ns - event->sent_ns,
-		.mtu_bytes = event->mtu_bytes,
+		.has_reply_ttl = (result->known & KNOWN_REPLY_TTL) != 0,
+		.reply_ttl = result->reply_ttl,
+		.error = result->error,
+		.scope = result->responder_ifindex,
+		.rtt_ns = result->rtt_ns,
+		.mtu_bytes = result->mtu_bytes,
+		.extension = result->extension,
 	};
 
-	memcpy(answer.address, event->responder, sizeof answer.address);
-	switch (event->what) {
-	case EVENT_REPLY:
+	memcpy(answer.address, result->responder, sizeof answer.address);
+	switch (result->kind) {
+	case RESULT_REPLY:
 		answer.kind = TRACE_ANSWER_REACHED;
-		answer.data = probe->protocol == IPPROTO_UDP;
+		answer.data = request->protocol == IPPROTO_UDP;
 		break;
-	case EVENT_ICMP:
-		take_icmp(&answer, probe, event);
+	case RESULT_ICMP:
+		read_icmp(&answer, request, result);
 		break;
-	case EVENT_BUSY:
-		answer.kind = TRACE_ANSWER_BUSY;
+	case RESULT_LOST:
+		answer.kind = TRACE_ANSWER_LOST;
 		break;
-	default:
-		answer.kind = TRACE_ANSWER_FAILED;
+	case RESULT_FAILED:
+		answer.kind = kind_of_failure(result->error);
 		break;
 	}
 	return answer;

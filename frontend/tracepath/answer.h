@@ -1,16 +1,16 @@
 /*
- * What an event of the channel means to a trace: the one place that knows ICMP's and ICMPv6's types
- * and codes. Pure functions on a strangers' words, in tracepath's prober.
+ * What a transport's result means to a trace: the one place that knows the types and codes of ICMP
+ * and ICMPv6. Pure functions in tracepath; the results are about what strangers sent.
  */
-#ifndef POSTERN_FRONTEND_TRACE_ANSWER_H
-#define POSTERN_FRONTEND_TRACE_ANSWER_H
+#ifndef POSTERN_FRONTEND_TRACEPATH_ANSWER_H
+#define POSTERN_FRONTEND_TRACEPATH_ANSWER_H
 
-#include "common/record.h"
-#include "frontend/trace_engine.h"
+#include "frontend/tracepath/facts.h"
+#include "frontend/transport/transport.h"
 
-/* `probe` is the kind of probe that was sent: family, protocol, destination. The answer's extension
- * is left NULL. */
-struct trace_answer trace_answer_of(const struct record_probe *probe,
-				    const struct record_event *event);
+/* `request` is the kind of probe that was sent: family, protocol, destination. The answer is valid
+ * as long as the result. */
+struct trace_answer trace_answer_of(const struct probe_request *request,
+				    const struct probe_result *result);
 
 #endif

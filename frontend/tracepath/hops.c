@@ -1,43 +1,33 @@
 /*
- * The engine's hops: which of them are asked, when a lost answer is asked for again, and when a hop
- * counts as silent. Runs in the unprivileged front end. That a hop's answer is late, lost or
- * withheld by a rate limit looks alike from here; this file is about telling them apart in time.
+ * The hops of a trace: which TTL is probed when, and when a hop counts as silent. Runs in the
+ * unprivileged front end as a part of the tracing engine.
+ *
+ * Each hop is tried at once, soon after, and when a router that sends one error a second can send
+ * the next; all hops wait at the same time. A hop behind which nothing has answered gets one full
+ * wait for each try instead, as with iputils.
  */
+#include "frontend/tracepath/hops.h"
+
 #include <string.h>
 
-#include "frontend/trace_internal.h"
+#include "frontend/process/clock.h"
 
 enum {
-	/* Packets for a hop that stays silent though hops beyond it answer. The try is cut short,
-	 * so two packets stand for each; with loss seen on this path, more are cheap and needed. */
-	HURRIED_PACKETS_A_TRY = 2,
+	/* TTLs probed before anything has answered. */
+	FIRST_WINDOW = 3,
+	/* TTLs probed beyond the last router on a path that is longer than was guessed. */
+	WINDOW_AHEAD = 2,
+	/* Probes that stand for one try where all tries share one wait. */
+	PROBES_A_TRY = 2,
+	/* Tries where loss has been seen: at 30 % loss all of them are lost once in 10^8 times. */
 	LOSSY_TRIES = 16,
-	/* More silent hops than this, and more than answering ones: perhaps the routers spent their
-	 * errors of this second on earlier traces. */
-	SUSPICIOUS_SILENCE = 4,
-	/* The full waits that such hops are given. */
-	SLOW_TRIES = 2,
-	/* So few silent hops are given one such wait, for all of them together: one of them may be
-	 * a router that spent its error of this second on somebody else's trace. Where more are
-	 * silent, that is the path's nature. */
-	FEW_SILENT = 3,
+	/* Full-size tries that are lost before small ones are sent. */
+	FULL_TRIES_FIRST = 2,
 };
 
-/* A hop is silent this long after its first probe at the earliest, though hops beyond it answered:
- * routers answer from a slow path, tens of milliseconds later than they forward. */
-#define HURRIED_NS (195 * MILLISECOND_NS)
-/* The last packet is waited for at least this long. */
-#define LAST_WAIT_NS (45 * MILLISECOND_NS)
-/* Probes repeated in a hurry need not be further apart than this on a slow path. */
-#define MOST_GAP_NS (100 * MILLISECOND_NS)
-/* After the last full wait: a router that could not resolve the next hop's hardware address says so
- * three seconds and some milliseconds after the first probe. */
-#define GRACE_NS (250 * MILLISECOND_NS)
-/* What the scout takes on a short path, with room to spare. */
-#define HEAD_START_NS (10 * MILLISECOND_NS)
-/* When a path's end was not heard of after this, the destination may be silent. */
-#define SCOUT_FLOOR_NS (100 * MILLISECOND_NS)
-#define SCOUT_BLIND_NS (500 * MILLISECOND_NS)
+/* Nothing beyond the window answers within this: those hops may all be silent. */
+#define STALL_NS      (INT64_C(100) * NS_PER_MS)
+#define LOST_FLOOR_NS (INT64_C(60) * NS_PER_MS)
 
 static int64_t larger(int64_t a, int64_t b)
 {
@@ -49,27 +39,224 @@ static int64_t smaller(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* How many hops away the answer's sender is, if it quoted the TTL as it arrived there; 0: unknown.
- */
-uint8_t quoted_position(uint8_t ttl, const struct trace_answer *answer)
+void hops_init(struct hops *hops, const struct hops_config *config, int64_t now_ns)
 {
-	if (!answer->has_quoted_ttl || answer->quoted_ttl == 0 || answer->quoted_ttl > ttl)
-		return 0;
-	return (uint8_t)(ttl - answer->quoted_ttl + 1);
+	memset(hops, 0, sizeof *hops);
+	hops->config = *config;
+	hops->moved_ns = now_ns;
+	if (config->first_ttl >= config->max_hops)
+		hops->config.scout = false;
+	for (unsigned ttl = 0; ttl <= TRACE_MAX_TTL; ttl++)
+		hops->hop[ttl].ttl = (uint8_t)ttl;
+	hops->ask[config->max_hops][SIZE_SMALL].open = hops->config.scout;
 }
 
-uint8_t hops_limit(const struct trace *trace)
+/* The last TTL that there is, as far as known. */
+static uint8_t limit(const struct hops *hops)
 {
-	uint8_t limit = trace->config.max_hops;
-
-	if (trace->terminal != 0 && trace->terminal < limit)
-		limit = trace->terminal;
-	if (trace->hint != 0 && trace->hint < limit)
-		limit = trace->hint;
-	return limit;
+	return hops->terminal != 0 && hops->terminal < hops->config.max_hops
+		       ? hops->terminal
+		       : hops->config.max_hops;
 }
 
-/* RFC 1393's guess: systems start at 64, 128 or 255. */
+uint8_t hops_window(const struct hops *hops)
+{
+	unsigned to;
+
+	if (hops->guess > hops->furthest)
+		to = hops->guess;
+	else if (hops->guess != 0)
+		to = hops->furthest + WINDOW_AHEAD;
+	else if (hops->furthest != 0)
+		to = 2u * hops->furthest + 1; /* seven round trips to the 128th hop */
+	else
+		to = hops->config.first_ttl + FIRST_WINDOW - 1u;
+	if (to < hops->widened)
+		to = hops->widened;
+	return to < limit(hops) ? (uint8_t)to : limit(hops);
+}
+
+/* No answer on this path should take longer. */
+static int64_t slow_ns(const struct hops *hops)
+{
+	return hops->slowest_rtt_ns + hops->slowest_rtt_ns / 2;
+}
+
+int64_t hops_lost_after_ns(const struct hops *hops)
+{
+	return larger(LOST_FLOOR_NS, slow_ns(hops));
+}
+
+static int64_t wait_ns(const struct hops *hops)
+{
+	return hops->config.wait_exact ? hops->config.wait_ns
+				       : larger(hops->config.wait_ns, slow_ns(hops));
+}
+
+/* --- one ask ---------------------------------------------------------------------------------- */
+
+/* When its next try leaves, or, with *last set, when it is given up. The path goes on behind this
+ * hop: all its tries share one wait. */
+static int64_t due_of_passed(const struct hops *hops, const struct ask *ask, bool *last)
+{
+	unsigned tries = hops->config.tries_exact ? hops->config.tries
+			 : hops->lossy            ? LOSSY_TRIES
+						  : PROBES_A_TRY * hops->config.tries;
+	int64_t wait = wait_ns(hops);
+	int64_t gap = larger(wait / (hops->lossy ? LOSSY_TRIES : 10), slow_ns(hops));
+
+	*last = ask->tries >= tries || ask->last_ns >= ask->first_ns + wait;
+	if (*last)
+		return larger(ask->first_ns + wait,
+			      ask->last_ns + smaller(wait, larger(wait / 5, slow_ns(hops))));
+	if (ask->tries + 1 < tries)
+		return smaller(ask->last_ns + gap, ask->first_ns + wait);
+	return ask->first_ns + wait;
+}
+
+/* Nothing behind this hop has answered. `expected`: the destination seems to be here. */
+static int64_t due_of_open_end(const struct hops *hops, const struct ask *ask, bool expected,
+			       bool *last)
+{
+	const struct hops_config *config = &hops->config;
+	unsigned tries = config->tries;
+	int64_t wait = wait_ns(hops);
+
+	if (!config->tries_exact)
+		tries = hops->lossy || expected ? 2 * tries : tries + 1;
+	*last = ask->tries >= tries;
+	if (ask->tries == 1 && !*last && !config->tries_exact)
+		return ask->last_ns + wait / 5 + 2 * hops->slowest_rtt_ns;
+	return ask->last_ns + wait;
+}
+
+static int64_t due_ns(const struct hops *hops, uint8_t ttl, enum probe_size size, bool *last)
+{
+	const struct ask *ask = &hops->ask[ttl][size];
+	bool expected =
+		ttl == hops->guess && ttl > hops->furthest && !hops->ask[ttl][SIZE_SMALL].answered;
+	int64_t due;
+
+	*last = false;
+	if (ask->tries == 0)
+		return ask->not_before_ns;
+	if (size == SIZE_SMALL || (ttl < hops->highest && !expected))
+		due = due_of_passed(hops, ask, last);
+	else
+		due = due_of_open_end(hops, ask, expected, last);
+	return larger(due, ask->not_before_ns);
+}
+
+static bool is_open(const struct hops *hops, uint8_t ttl, enum probe_size size)
+{
+	const struct ask *ask = &hops->ask[ttl][size];
+
+	if (ask->answered || ask->given_up || hops->ask[ttl][SIZE_FULL].answered)
+		return false;
+	return size == SIZE_FULL || ask->open;
+}
+
+/* Full-size probes are lost here and behind: would small ones be? */
+static void consider_small(struct hops *hops, uint8_t ttl, int64_t now_ns, int64_t *wake_ns)
+{
+	const struct ask *full = &hops->ask[ttl][SIZE_FULL];
+	int64_t lost_ns = full->last_ns + hops_lost_after_ns(hops);
+
+	if (!hops->config.sized || ttl <= hops->full_to || hops->ask[ttl][SIZE_SMALL].open ||
+	    full->answered)
+		return;
+	if (!full->given_up && full->tries < FULL_TRIES_FIRST)
+		return;
+	if (full->given_up || now_ns >= lost_ns)
+		hops->ask[ttl][SIZE_SMALL].open = true;
+	else
+		*wake_ns = smaller(*wake_ns, lost_ns);
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+/* Whether everything up to the window has been probed for so long that it may be silent. */
+static void widen(struct hops *hops, int64_t now_ns, int64_t *wake_ns)
+{
+	uint8_t to = hops_window(hops);
+	int64_t stalled_ns = hops->moved_ns + larger(STALL_NS, 3 * hops->slowest_rtt_ns);
+
+	if (to >= limit(hops) || hops->ask[to][SIZE_FULL].tries == 0)
+		return;
+	/* Probes beyond the destination would spend the errors that it may send. */
+	if (hops->guess != 0 && !hops_resolved(hops, hops->guess, true))
+		return;
+	if (now_ns < stalled_ns) {
+		*wake_ns = smaller(*wake_ns, stalled_ns);
+		return;
+	}
+	hops->widened = to > TRACE_MAX_TTL / 2 ? TRACE_MAX_TTL : (uint8_t)(2 * to);
+	hops->moved_ns = now_ns;
+}
+
+bool hops_next(struct hops *hops, int64_t now_ns, uint8_t *ttl, enum probe_size *size,
+	       int64_t *wake_ns)
+{
+	const struct ask *scout = &hops->ask[hops->config.max_hops][SIZE_SMALL];
+
+	*ttl = hops->config.max_hops;
+	*size = SIZE_SMALL;
+	if (hops->config.scout && scout->tries == 0 && now_ns >= scout->not_before_ns)
+		return true;
+	widen(hops, now_ns, wake_ns);
+	for (unsigned t = hops->config.first_ttl; t <= hops_window(hops); t++) {
+		*ttl = (uint8_t)t;
+		consider_small(hops, *ttl, now_ns, wake_ns);
+		for (*size = SIZE_FULL; *size < SIZES; ++*size) {
+			bool last;
+			int64_t due = due_ns(hops, *ttl, *size, &last);
+
+			if (!is_open(hops, *ttl, *size))
+				continue;
+			if (now_ns < due) {
+				*wake_ns = smaller(*wake_ns, due);
+				continue;
+			}
+			if (!last)
+				return true;
+			hops->ask[t][*size].given_up = true;
+			*wake_ns = now_ns;
+		}
+	}
+	return false;
+}
+
+void hops_sent(struct hops *hops, uint8_t ttl, enum probe_size size, int64_t now_ns)
+{
+	struct ask *ask = &hops->ask[ttl][size];
+
+	if (ask->tries++ == 0) {
+		ask->first_ns = now_ns;
+		if (ttl == hops_window(hops))
+			hops->moved_ns = now_ns;
+	}
+	ask->last_ns = now_ns;
+}
+
+void hops_not_sent(struct hops *hops, uint8_t ttl, enum probe_size size, int64_t at_ns)
+{
+	struct ask *ask = &hops->ask[ttl][size];
+
+	if (ask->tries > 0)
+		ask->tries--;
+	ask->not_before_ns = at_ns;
+}
+
+void hops_restart(struct hops *hops, uint8_t from_ttl, int64_t now_ns)
+{
+	for (unsigned ttl = from_ttl; ttl <= TRACE_MAX_TTL; ttl++)
+		hops->ask[ttl][SIZE_FULL] = (struct ask){.tries = 0};
+	hops->moved_ns = now_ns;
+}
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
+/* Systems start at a TTL of 64, 128 or 255. */
 static unsigned hops_back(uint8_t reply_ttl)
 {
 	if (reply_ttl <= 64)
@@ -79,375 +266,115 @@ static unsigned hops_back(uint8_t reply_ttl)
 	return 256u - reply_ttl;
 }
 
-/* The path goes on behind its pretended end: the router that refuses let this TTL expire first, or
- * somebody rewrites quoted TTLs. */
-static void forget_hint(struct trace *trace)
-{
-	if (!trace->hint_reached && !trace->hint_moved && trace->hint < trace->config.max_hops) {
-		trace->hint++;
-		trace->hint_moved = true;
-		return;
-	}
-	trace->hint = 0;
-	trace->hint_reached = false;
-	trace->distrust_quotes = true;
-	trace->wide_open = true;
-}
-
 static void fill_hop(struct trace_hop *hop, const struct trace_answer *answer)
 {
-	hop->outcome = answer->kind == TRACE_ANSWER_EXPIRED   ? TRACE_EXPIRED
-		       : answer->kind == TRACE_ANSWER_REACHED ? TRACE_REACHED
-							      : TRACE_UNREACHABLE;
-	hop->refusal = answer->refusal;
-	hop->data = answer->data;
-	hop->icmp = answer->icmp;
-	hop->icmp_type = answer->icmp_type;
-	hop->icmp_code = answer->icmp_code;
-	hop->scope = answer->scope;
+	*hop = (struct trace_hop){
+		.ttl = hop->ttl,
+		.outcome = answer->kind == TRACE_ANSWER_EXPIRED   ? TRACE_EXPIRED
+			   : answer->kind == TRACE_ANSWER_REACHED ? TRACE_REACHED
+								  : TRACE_UNREACHABLE,
+		.refusal = answer->refusal,
+		.data = answer->data,
+		.icmp = answer->icmp,
+		.icmp_type = answer->icmp_type,
+		.icmp_code = answer->icmp_code,
+		.scope = answer->scope,
+		.has_back = answer->has_reply_ttl,
+		.has_extension = answer->extension != NULL,
+	};
 	memcpy(hop->address, answer->address, sizeof hop->address);
-	if (answer->has_reply_ttl) {
-		hop->has_back = true;
+	if (answer->has_reply_ttl)
 		hop->back_hops = hops_back(answer->reply_ttl);
-	}
-	if (answer->extension != NULL) {
-		hop->has_extension = true;
+	if (answer->extension != NULL)
 		hop->extension = *answer->extension;
+}
+
+/* What the answer says about how long the path is. */
+static void measure_path(struct hops *hops, int64_t now_ns, uint8_t ttl,
+			 const struct trace_answer *answer)
+{
+	if (ttl > hops->highest) {
+		hops->highest = ttl;
+		hops->moved_ns = now_ns;
+	}
+	if (answer->kind == TRACE_ANSWER_EXPIRED) {
+		if (ttl > hops->furthest)
+			hops->furthest = ttl;
+		return;
+	}
+	if (hops->terminal == 0 || ttl < hops->terminal)
+		hops->terminal = ttl;
+	if (hops->guess == 0 && answer->has_reply_ttl) {
+		unsigned back = hops_back(answer->reply_ttl);
+
+		if (back <= hops->furthest)
+			back = hops->furthest + 1u;
+		hops->guess = back < ttl ? (uint8_t)back : ttl;
+		if (hops->guess < hops->config.first_ttl)
+			hops->guess = hops->config.first_ttl;
 	}
 }
 
-void hops_answer(struct trace *trace, int64_t now_ns, uint8_t ttl,
+void hops_answer(struct hops *hops, int64_t now_ns, uint8_t ttl, enum probe_size size, unsigned try,
 		 const struct trace_answer *answer)
 {
-	struct question *question = &trace->questions[ASK_HOP + ttl];
-	struct trace_hop *hop = &trace->hops[ttl];
+	struct ask *ask = &hops->ask[ttl][size];
+	struct trace_hop *hop = &hops->hop[ttl];
+	bool first = !ask->answered && !hops->ask[ttl][SIZE_FULL].answered;
 
-	if (ttl < trace->next_ttl)
-		return;
-	if (!question->answered) {
+	hops->slowest_rtt_ns = larger(hops->slowest_rtt_ns, answer->rtt_ns);
+	measure_path(hops, now_ns, ttl, answer);
+	if (first) {
+		hops->lossy |= try > 1;
+		ask->answered = true;
 		fill_hop(hop, answer);
-		question->answered = true;
-		question->silent = false;
-		question_close(question);
-		trace->answered_ns[ttl] = trace->latest_ns = now_ns;
-		if (ttl > trace->highest)
-			trace->highest = ttl;
-	} else if (memcmp(hop->address, answer->address, sizeof hop->address) != 0) {
+		if (size == SIZE_SMALL) {
+			hops->loss.sent += ask->tries;
+			hops->loss.answered++;
+		}
+		if (size == SIZE_FULL && ttl > hops->full_to)
+			hops->full_to = ttl;
+	} else if (size == SIZE_SMALL || memcmp(hop->address, answer->address, 16) != 0) {
 		return;
 	}
 	if (hop->rtts < TRACE_RTTS)
 		hop->rtt_ns[hop->rtts++] = answer->rtt_ns;
-	if (hop->outcome != TRACE_EXPIRED && (trace->terminal == 0 || ttl < trace->terminal))
-		trace->terminal = ttl;
-	if (hop->outcome == TRACE_EXPIRED && trace->hint != 0 && trace->hint <= ttl)
-		forget_hint(trace);
 }
 
-static bool is_passed(const struct trace *trace, uint8_t ttl)
+/* --- questions -------------------------------------------------------------------------------- */
+
+bool hops_resolved(const struct hops *hops, uint8_t ttl, bool settled)
 {
-	const struct question *question = &trace->questions[ASK_HOP + ttl];
+	const struct ask *full = &hops->ask[ttl][SIZE_FULL];
+	const struct ask *small = &hops->ask[ttl][SIZE_SMALL];
+	bool passed = ttl <= hops->full_to || !hops->config.sized;
 
-	return question->silent ||
-	       (question->answered && trace->hops[ttl].outcome == TRACE_EXPIRED);
-}
-
-/* An answer from where the path ends tells how far that is; true if the probe went further than
- * that, so that its answer is nobody's line. An unreachable is answered by its router at its own
- * TTL (Linux) or at the next. */
-bool hops_end_hint(struct trace *trace, int64_t now_ns, uint8_t ttl,
-		   const struct trace_answer *answer)
-{
-	uint8_t last = quoted_position(ttl, answer);
-	bool reached = answer->kind == TRACE_ANSWER_REACHED;
-
-	if (answer->kind == TRACE_ANSWER_EXPIRED || last == 0 || trace->distrust_quotes)
-		return false;
-	if (last < trace->config.first_ttl)
-		last = trace->config.first_ttl;
-	if (!reached && last < ttl && is_passed(trace, last))
-		last++;
-	for (unsigned t = last; t <= trace->highest; t++)
-		if (trace->questions[ASK_HOP + t].answered &&
-		    trace->hops[t].outcome == TRACE_EXPIRED) {
-			trace->hint_moved = true;
-			forget_hint(trace);
-			return false;
-		}
-	if (trace->hint == 0 || last < trace->hint) {
-		trace->hint = last;
-		trace->hint_reached = reached;
-		trace->hint_ns = now_ns;
-		trace->hint_rtt_ns = answer->rtt_ns;
-	}
-	return ttl > last;
-}
-
-void scout_answer(struct trace *trace)
-{
-	question_close(&trace->questions[ASK_SCOUT]);
-	trace->questions[ASK_SCOUT].answered = true;
-	if (trace->hint == 0)
-		trace->wide_open = true;
-}
-
-/* Whether anything beyond `ttl` has answered: since when, and how long its nearest took. */
-static bool answered_beyond(const struct trace *trace, uint8_t ttl, int64_t *since_ns,
-			    int64_t *rtt_ns)
-{
-	for (unsigned t = ttl + 1u; t <= trace->highest; t++) {
-		if (!trace->questions[ASK_HOP + t].answered)
-			continue;
-		*since_ns = trace->answered_ns[t];
-		*rtt_ns = trace->hops[t].rtt_ns[0];
+	if (full->answered)
 		return true;
-	}
-	if (trace->hint_reached && trace->hint > ttl) {
-		*since_ns = trace->hint_ns;
-		*rtt_ns = trace->hint_rtt_ns;
+	if (small->answered && settled)
 		return true;
-	}
-	return false;
+	return full->given_up && (passed || (small->given_up && !small->answered));
 }
 
-/* The full waits that a hop is to be given before it counts as silent, because the silence may come
- * from rate limits: of most of the path it is more likely that than the routers' nature. */
-static unsigned full_waits(struct trace *trace)
+bool hops_only_small_pass(const struct hops *hops)
 {
-	unsigned silent = 0;
-	unsigned answered = 0;
-
-	for (unsigned t = trace->config.first_ttl; t < trace->highest; t++) {
-		answered += trace->questions[ASK_HOP + t].answered;
-		silent += !trace->questions[ASK_HOP + t].answered;
-	}
-	if (silent >= SUSPICIOUS_SILENCE && silent > answered)
-		trace->exhausted = true;
-	if (trace->exhausted)
-		return SLOW_TRIES;
-	return silent <= FEW_SILENT ? 1 : 0;
-}
-
-static void give_up(struct trace *trace, struct question *question)
-{
-	question->silent = true;
-	question_close(question);
-	if (question->ttl == trace->hint)
-		forget_hint(trace);
-}
-
-/* Nothing beyond has answered: full waits, as many as tries; more if the hop is known to answer, or
- * the path to lose answers. */
-static void wait_fully(struct trace *trace, struct question *question, int64_t now_ns)
-{
-	const struct trace_config *config = &trace->config;
-	int64_t wait_ns = config->wait_exact ? config->wait_ns
-					     : larger(config->wait_ns, 2 * trace->slowest_rtt_ns);
-	bool alive = trace->lossy || (trace->hint_reached && question->ttl == trace->hint);
-	unsigned tries = alive && !config->tries_exact ? 2 * config->tries : config->tries;
-	bool last = question->tries >= tries;
-	int64_t until_ns = question->last_ns + wait_ns;
-
-	if (last && !config->wait_exact)
-		until_ns += GRACE_NS;
-	if (now_ns < until_ns)
-		wake_at(trace, until_ns);
-	else if (last)
-		give_up(trace, question);
-	else
-		question_repeat(trace, question, now_ns);
-}
-
-/* Wait until a bucket of one token a second has one. */
-static void wait_for_refill(struct trace *trace, struct question *question, int64_t now_ns)
-{
-	bool last = question->slow >= SLOW_TRIES ||
-		    (trace->config.tries_exact && question->tries >= trace->config.tries);
-	int64_t wait_ns = last ? larger(HURRIED_NS, 2 * trace->slowest_rtt_ns) : REFILL_NS;
-
-	if (now_ns < question->last_ns + wait_ns) {
-		wake_at(trace, question->last_ns + wait_ns);
-	} else if (last) {
-		give_up(trace, question);
-	} else {
-		question->slow++;
-		question_repeat(trace, question, now_ns);
-	}
-}
-
-/* A router that told of its MTU only when a second had passed limits its errors, and has spent one
- * now: the hops that are silent so far, or were about to be asked once more, get one more packet,
- * when it can answer again. */
-void hops_ask_again(struct trace *trace, int64_t now_ns)
-{
-	for (unsigned t = trace->next_ttl; t < trace->highest && !trace->config.tries_exact; t++) {
-		struct question *question = &trace->questions[ASK_HOP + t];
-
-		bool waits = question->open && question->slow > 0;
-
-		if (!question->silent && !waits)
-			continue;
-		question->silent = false;
-		question->open = true;
-		question->slow = SLOW_TRIES - 1;
-		question->last_ns = now_ns;
-	}
-}
-
-static unsigned hurried_tries(const struct trace *trace)
-{
-	if (trace->config.tries_exact)
-		return trace->config.tries;
-	if (trace->lossy)
-		return LOSSY_TRIES;
-	return trace->config.tries * HURRIED_PACKETS_A_TRY;
-}
-
-/* The hurried packets had no answer. */
-static void doubt(struct trace *trace, struct question *question, int64_t now_ns)
-{
-	unsigned waits = full_waits(trace);
-
-	if (waits == 0) {
-		give_up(trace, question);
-		return;
-	}
-	question->slow = SLOW_TRIES - waits;
-	wait_for_refill(trace, question, now_ns);
-}
-
-/* Hops beyond answer: repeat in a hurry, then give up. */
-static void hurry(struct trace *trace, struct question *question, int64_t now_ns, int64_t since_ns,
-		  int64_t rtt_ns)
-{
-	unsigned tries = hurried_tries(trace);
-	int64_t expected_ns = rtt_ns + rtt_ns / 4;
-	int64_t gap_ns = larger(HURRIED_NS / (tries + 1), smaller(expected_ns, MOST_GAP_NS));
-	bool last = question->tries >= tries;
-	int64_t until_ns = question->last_ns + gap_ns;
-
-	if (question->tries == 1)
-		until_ns = larger(until_ns, question->first_ns + expected_ns);
-	if (last) {
-		until_ns = larger(question->first_ns + HURRIED_NS,
-				  question->last_ns + larger(LAST_WAIT_NS, 2 * rtt_ns));
-		until_ns = larger(until_ns, since_ns + LAST_WAIT_NS);
-	}
-	if (now_ns < until_ns)
-		wake_at(trace, until_ns);
-	else if (!last)
-		question_repeat(trace, question, now_ns);
-	else
-		doubt(trace, question, now_ns);
-}
-
-static void look_after(struct trace *trace, uint8_t ttl, int64_t now_ns)
-{
-	struct question *question = &trace->questions[ASK_HOP + ttl];
-	int64_t since_ns;
-	int64_t rtt_ns;
-
-	if (!question->open || question->due)
-		return;
-	if (question->slow > 0)
-		wait_for_refill(trace, question, now_ns);
-	else if (answered_beyond(trace, ttl, &since_ns, &rtt_ns))
-		hurry(trace, question, now_ns, since_ns, rtt_ns);
-	else
-		wait_fully(trace, question, now_ns);
-}
-
-/* The scout's silence says that the destination may be silent, too: look everywhere then. While one
- * hop after the other answers the path may just be long. */
-static void look_after_scout(struct trace *trace, int64_t now_ns)
-{
-	const struct question *scout = &trace->questions[ASK_SCOUT];
-
-	if (!scout->open || scout->due || trace->wide_open)
-		return;
-	int64_t until_ns = scout->first_ns + SCOUT_BLIND_NS;
-
-	if (trace->highest != 0)
-		until_ns = trace->latest_ns + larger(SCOUT_FLOOR_NS, 3 * trace->slowest_rtt_ns);
-	if (now_ns >= until_ns)
-		trace->wide_open = true;
-	else
-		wake_at(trace, until_ns);
-}
-
-static void send_scout(struct trace *trace)
-{
-	if (!trace->config.scout_tells || trace->config.max_hops == trace->config.first_ttl) {
-		trace->wide_open = true;
-		trace->questions[ASK_SCOUT].silent = true;
-		return;
-	}
-	question_ask(trace, ASK_SCOUT, trace->config.max_hops, trace->config.small_bytes);
-}
-
-/* The last hop is asked in full size first (trace_mtu.c): it answers both questions with one of its
- * few errors. */
-static bool left_to_full_size(const struct trace *trace, uint8_t ttl)
-{
-	return ttl == trace->hint && trace->mtu_phase <= MTU_ASKING &&
-	       trace->questions[ASK_FULL].tries < 2;
-}
-
-/* The largest TTL to ask now, 0 for none: the scout has a head start, since what it tells saves
- * probes that would go too far. */
-static uint8_t window(struct trace *trace, int64_t now_ns)
-{
-	const struct question *scout = &trace->questions[ASK_SCOUT];
-	uint8_t limit = hops_limit(trace);
-	unsigned to = trace->config.first_ttl;
-
-	if (trace->wide_open || trace->hint != 0 || trace->terminal != 0)
-		return limit;
-	if (scout->tries == 0)
-		return 0;
-	if (now_ns < scout->first_ns + HEAD_START_NS) {
-		wake_at(trace, scout->first_ns + HEAD_START_NS);
-		return 0;
-	}
-	/* Twice as far each time: seven round trips to the 128th hop, one too far at most for each
-	 * hop there is. */
-	if (trace->highest != 0)
-		to = 2u * trace->highest + 1;
-	return to < limit ? (uint8_t)to : limit;
-}
-
-bool hops_all_asked(const struct trace *trace)
-{
-	uint8_t limit = hops_limit(trace);
-
-	if (!trace->wide_open && trace->hint == 0 && trace->terminal == 0)
-		return false;
-	for (unsigned t = trace->config.first_ttl; t <= limit; t++)
-		if (trace->questions[ASK_HOP + t].tries == 0 &&
-		    !trace->questions[ASK_HOP + t].answered &&
-		    !left_to_full_size(trace, (uint8_t)t))
+	for (unsigned ttl = hops->full_to + 1u; ttl <= hops_window(hops); ttl++)
+		if (ttl >= hops->config.first_ttl && is_open(hops, (uint8_t)ttl, SIZE_FULL))
 			return false;
-	return true;
+	return hops_responder(hops, 0) != 0;
 }
 
-void hops_tick(struct trace *trace, int64_t now_ns)
+uint8_t hops_responder(const struct hops *hops, uint8_t last)
 {
-	const struct question *scout = &trace->questions[ASK_SCOUT];
+	unsigned to = limit(hops);
+	unsigned ttl = last;
 
-	if (!scout->open && !scout->answered && !scout->silent)
-		send_scout(trace);
-	look_after_scout(trace, now_ns);
-
-	uint8_t to = window(trace, now_ns);
-	for (unsigned t = trace->config.first_ttl; t <= to; t++) {
-		struct question *question = &trace->questions[ASK_HOP + t];
-
-		if (!question->open && !question->answered && !question->silent &&
-		    !left_to_full_size(trace, (uint8_t)t))
-			question_ask(trace, ASK_HOP + t, (uint8_t)t, trace->config.small_bytes);
-		look_after(trace, (uint8_t)t, now_ns);
+	if (to <= hops->full_to)
+		return 0;
+	for (unsigned n = hops->full_to; n < to; n++) {
+		ttl = ttl <= hops->full_to || ttl >= to ? hops->full_to + 1u : ttl + 1;
+		if (hops->ask[ttl][SIZE_SMALL].answered)
+			return (uint8_t)ttl;
 	}
-	/* What was asked beyond the end of the path need not be asked again. */
-	for (unsigned t = to + 1u; t < TRACE_TTLS; t++)
-		if (trace->terminal != 0 && trace->questions[ASK_HOP + t].open)
-			question_close(&trace->questions[ASK_HOP + t]);
+	return 0;
 }

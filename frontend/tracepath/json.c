@@ -1,24 +1,29 @@
 /*
- * A trace as one JSON document, or as one event a line while it goes
- * (tests/lab/tracepath.schema.json says what is in them). Pure functions, in tracepath's prober.
+ * A trace as one JSON document, or as one event a line while it runs. tracepath(8) and
+ * tests/lab/tracepath.schema.json describe them. Pure functions, in tracepath.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "frontend/trace_view.h"
+#include "frontend/process/clock.h"
+#include "frontend/tracepath/view.h"
 
-#define NS_PER_MS 1e6
+/* Raised when a field changes its meaning or goes. */
+enum { FORMAT_VERSION = 1 };
 
 static const char *const stop_names[] = {
-	[TRACE_STOP_REACHED] = "reached",         [TRACE_STOP_MAX_HOPS] = "max-hops",
-	[TRACE_STOP_UNREACHABLE] = "unreachable", [TRACE_STOP_DEADLINE] = "deadline",
-	[TRACE_STOP_BLACKHOLE] = "blackhole",     [TRACE_STOP_ERROR] = "error",
+	[TRACE_STOP_REACHED] = "reached",
+	[TRACE_STOP_MAX_HOPS] = "max-hops",
+	[TRACE_STOP_UNREACHABLE] = "unreachable",
+	[TRACE_STOP_DEADLINE] = "deadline",
+	[TRACE_STOP_INTERRUPT] = "deadline",
+	[TRACE_STOP_BLACKHOLE] = "blackhole",
+	[TRACE_STOP_ERROR] = "error",
 };
 
 static const char *const outcome_names[] = {
-	[TRACE_SILENT] = "silent",
-	[TRACE_EXPIRED] = "router",
-	[TRACE_REACHED] = "reached",
+	[TRACE_UNKNOWN] = "unknown",         [TRACE_SILENT] = "silent",
+	[TRACE_EXPIRED] = "router",          [TRACE_REACHED] = "reached",
 	[TRACE_UNREACHABLE] = "unreachable",
 };
 
@@ -106,7 +111,7 @@ static void print_step(struct trace_page *page, const struct trace_step *step, c
 {
 	view_print(page, "\"mtu\":%u,\"local\":%s,\"black_hole\":%s", step->mtu_bytes,
 		   step->local ? "true" : "false", step->black_hole ? "true" : "false");
-	if (step->black_hole)
+	if (step->black_hole && step->has_after_hop)
 		view_print(page, ",\"after_hop\":%u", step->after_hop);
 	if (step->has_address)
 		print_host(page, step->address, step->scope, name);
@@ -170,14 +175,18 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 	view_print(page, "\"ttl\":%u,\"outcome\":\"%s\"", hop->ttl, outcome_names[hop->outcome]);
 	if (hop->outcome == TRACE_UNREACHABLE)
 		view_print(page, ",\"refusal\":\"%s\"", refusal_names[hop->refusal]);
-	if (hop->outcome != TRACE_SILENT)
+	if (hop->outcome >= TRACE_EXPIRED)
 		print_host(page, hop->address, hop->scope, name);
 	view_print(page, ",\"rtt_ms\":[");
 	for (unsigned i = 0; i < hop->rtts; i++)
 		view_print(page, "%s%.3f", i ? "," : "", (double)hop->rtt_ns[i] / NS_PER_MS);
 	view_print(page, "]");
+	if (hop->ttl_uncertain)
+		view_print(page, ",\"ttl_uncertain\":true");
 	if (hop->has_back)
-		view_print(page, ",\"back\":%u,\"asymmetric\":%s", hop->back_hops,
+		view_print(page, ",\"back\":%u", hop->back_hops);
+	if (hop->has_back && !hop->ttl_uncertain)
+		view_print(page, ",\"asymmetric\":%s",
 			   hop->back_hops != hop->ttl ? "true" : "false");
 	if (hop->icmp)
 		view_print(page, ",\"icmp\":{\"type\":%u,\"code\":%u}", hop->icmp_type,
@@ -185,29 +194,50 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 	print_extension(page, hop);
 }
 
+static void print_known(struct trace_page *page, const char *name, bool known, unsigned value)
+{
+	if (known)
+		view_print(page, "\"%s\":%u,", name, value);
+	else
+		view_print(page, "\"%s\":null,", name);
+}
+
 static void print_result(struct trace_page *page, const struct trace_result *result)
 {
-	view_print(page, "\"pmtu\":%u", result->mtu_bytes);
-	if (result->has_hops)
-		view_print(page, ",\"hop_count\":%u", result->hops);
-	if (result->has_back)
-		view_print(page, ",\"back\":%u", result->back_hops);
-	view_print(page, ",\"stop_reason\":\"%s\"", stop_names[result->stop]);
+	print_known(page, "pmtu", result->has_mtu, result->mtu_bytes);
+	print_known(page, "hop_count", result->has_hops, result->hops);
+	print_known(page, "back", result->has_back, result->back_hops);
+	view_print(page, "\"stop_reason\":\"%s\"", stop_names[result->stop]);
 	if (result->stop == TRACE_STOP_ERROR) {
 		view_print(page, ",\"error\":");
-		print_string(page, strerror(result->error));
+		print_string(page, page->error ? page->error : strerror(result->error));
 	}
+}
+
+static void print_address(struct trace_page *page, const char *key, bool known,
+			  const uint8_t address[16], uint32_t scope)
+{
+	char text[VIEW_ADDRESS_BYTES];
+
+	if (known)
+		view_print(page, ",\"%s\":\"%s\"", key,
+			   view_address(page, page->family, address, scope, text));
+	else
+		view_print(page, ",\"%s\":null", key);
 }
 
 static void print_head(struct trace_page *page)
 {
-	char text[VIEW_ADDRESS_BYTES];
-
-	view_print(page, "\"destination\":");
+	view_print(page, "\"version\":%d,\"destination\":", FORMAT_VERSION);
 	print_string(page, page->destination);
-	view_print(page, ",\"address\":\"%s\",\"family\":%u,\"protocol\":\"%s\"",
-		   view_address(page, page->family, page->address, page->scope, text), page->family,
-		   page->protocol);
+	print_address(page, "address", page->family != 0, page->address, page->scope);
+	print_address(page, "source", page->has_source, page->source, page->scope);
+	if (page->family != 0)
+		view_print(page, ",\"family\":%u", page->family);
+	else
+		view_print(page, ",\"family\":null");
+	view_print(page, ",\"protocol\":\"%s\",\"transport\":\"%s\",\"started\":\"%s\"",
+		   page->protocol, page->transport, page->started);
 }
 
 /* --- the document ----------------------------------------------------------------------------- */

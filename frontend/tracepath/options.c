@@ -1,8 +1,8 @@
 /*
- * tracepath's command line. Runs in tracepath before anything is opened; the words are the user's
- * own.
+ * tracepath's command line. Runs in tracepath before anything is opened; it trusts the user who
+ * typed it.
  */
-#include "frontend/tracepath_options.h"
+#include "frontend/tracepath/options.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -16,7 +16,7 @@
 enum {
 	UDP_PORT = 44444, /* the first, as iputils has it */
 	TCP_PORT = 80,
-	/* Probes of one hop: more than this is a flood, not a trace. */
+	/* Of one hop. Routers limit their errors to about one a second. */
 	MOST_TRIES = 10,
 	MOST_SECONDS = 86400,
 	OPTION_JSON = 256,
@@ -48,7 +48,7 @@ static const char usage[] =
 	"  -V             print version and exit\n"
 	"  -W <seconds>   longest wait for the answer to one try (1)\n"
 	"  -w <seconds>   end after this time with what is known\n"
-	"  --broker <path>  the privileged program to probe through\n"
+	"  --broker <path>  the privileged program, with -P icmp\n"
 	"  --flow <n>     keep to one of the paths that routers balance over\n"
 	"  --json         one JSON document\n"
 	"  --jsonl        one JSON event a line, as it happens\n"
@@ -107,7 +107,7 @@ static bool seconds(const struct tracepath_options *options, const char *what, c
 	char *end;
 	double value = strtod(text, &end);
 
-	/* Written so that "nan" is refused, too. */
+	/* Not the reverse: every comparison with "nan" is false. */
 	if (end == text || *end != '\0' || !(value >= 0.001 && value <= MOST_SECONDS)) {
 		complain(options, STATUS_WRONG, "%s: '%s' is not between 0.001 and %d seconds",
 			 what, text, MOST_SECONDS);
@@ -195,8 +195,8 @@ static int take_option(struct tracepath_options *options, int option)
 		options->reached_or_fail = true;
 		break;
 	case 'h':
-		fputs(usage, stderr);
-		return EXIT_SUCCESS;
+		fputs(usage, stdout);
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	case 'I':
 		options->device = optarg;
 		break;
@@ -251,6 +251,8 @@ static int take_destination(struct tracepath_options *options, char *text)
 		options->port = (uint16_t)value;
 		options->port_given = true;
 	}
+	if (options->port_given && options->protocol == IPPROTO_ICMP)
+		return complain(options, STATUS_USAGE, "icmp has no ports");
 	if (!options->port_given && options->protocol == IPPROTO_UDP)
 		options->port = UDP_PORT;
 	if (!options->port_given && options->protocol == IPPROTO_TCP)
@@ -288,7 +290,7 @@ int tracepath_parse(int argc, char **argv, struct tracepath_options *options)
 		return complain(options, STATUS_USAGE,
 				"no destination; '%s -h' says how it is called", options->program);
 	if (argc - optind > 1)
-		return complain(options, STATUS_USAGE, "one destination, please: '%s' is too much",
+		return complain(options, STATUS_USAGE, "more than one destination: '%s'",
 				argv[optind + 1]);
 	if (options->first_ttl > options->max_hops && options->max_hops > 0)
 		return complain(options, STATUS_WRONG, "first ttl %u is beyond max hops %u",

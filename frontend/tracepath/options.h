@@ -1,6 +1,6 @@
 /*
- * tracepath's command line: iputils' options and our own. Runs in tracepath before anything is
- * opened; says what is wrong in one line on stderr.
+ * tracepath's command line: iputils' options and new ones. Runs in tracepath before anything is
+ * opened. What is wrong is said in one line on stderr.
  */
 #ifndef POSTERN_FRONTEND_TRACEPATH_OPTIONS_H
 #define POSTERN_FRONTEND_TRACEPATH_OPTIONS_H
@@ -11,9 +11,8 @@
 enum tracepath_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_JSONL };
 
 enum {
-	/* Exit statuses: what is wrong with the words, and with what they say. */
-	STATUS_WRONG = 1,
-	STATUS_USAGE = 2,
+	STATUS_WRONG = 1, /* a value that cannot be, or no trace */
+	STATUS_USAGE = 2, /* a command line that makes no sense */
 };
 
 struct tracepath_options {

@@ -1,8 +1,8 @@
 /*
- * Facts on their way to a view, waiting for names. Runs in tracepath's prober; how long a name may
- * take is bounded here, and a name server that answers nothing at all is waited for once.
+ * Facts on their way to a view, waiting for names. Runs in tracepath's tracepath; how long a name
+ * may take is bounded here, and a name server that answers nothing at all is waited for once.
  */
-#include "frontend/trace_report.h"
+#include "frontend/tracepath/report.h"
 
 /* From the moment the name was asked for. Those of all hops are asked for together, so this is what
  * names add to a whole trace at most. */

@@ -1,12 +1,13 @@
 /*
- * Facts on their way to a view: each waits, in order and not for ever, for the name of its address.
- * Runs in tracepath's prober; a name server can delay lines by a second, and nothing else.
+ * Facts on their way to a view: each waits, in order and within bounds, for the name of its
+ * address. Runs in tracepath's tracepath; a name server can delay lines by a second, and nothing
+ * else.
  */
-#ifndef POSTERN_FRONTEND_TRACE_REPORT_H
-#define POSTERN_FRONTEND_TRACE_REPORT_H
+#ifndef POSTERN_FRONTEND_TRACEPATH_REPORT_H
+#define POSTERN_FRONTEND_TRACEPATH_REPORT_H
 
-#include "frontend/names.h"
-#include "frontend/trace_view.h"
+#include "frontend/tracepath/names.h"
+#include "frontend/tracepath/view.h"
 
 enum {
 	/* Every hop, every step, and the end. */

@@ -1,21 +1,20 @@
 /*
- * The engine's search for the largest size that passes a black hole: a place where full size
- * vanishes without a word though small probes pass (RFC 8899, 5.3). Runs in the unprivileged front
- * end. Loss and rate limits look like black holes, so what is lost is asked for again before it is
- * believed.
+ * The search for the largest size that passes a black hole. Runs in the unprivileged front end as a
+ * part of the tracing engine; what the network does to its probes can make it wrong about the size,
+ * nothing else.
  */
-#include <string.h>
+#include "frontend/tracepath/search.h"
 
-#include "frontend/trace_internal.h"
+#include "frontend/process/clock.h"
+
+/* A router that sends one error a second can send the next after this. */
+#define PAUSE_NS (INT64_C(1100) * NS_PER_MS)
 
 enum {
-	/* A path that loses much pretends black holes; not for ever. */
-	MOST_SEARCHES = 3,
+	/* More probes than this to say that one size is lost: the path is too lossy. */
+	MOST_TRIES = 32,
 };
 
-#define SEARCH_FLOOR_NS (40 * MILLISECOND_NS)
-
-/* Sizes that links and tunnels have (RFC 1191, 7.1, and today's encapsulations), searched first. */
 static const uint16_t plateaus[] = {
 	68,   128,  256,  296,  508,  552,  576,  1006, 1024,  1200,  1240, 1280, 1300,
 	1320, 1340, 1350, 1358, 1360, 1372, 1376, 1380, 1390,  1392,  1400, 1408, 1412,
@@ -33,25 +32,9 @@ uint32_t plateau_below(uint32_t bytes)
 	return plateaus[0];
 }
 
-/* A hop beyond the black hole, another one each time; 0: there is none. */
-static uint8_t next_responder(struct trace *trace)
-{
-	unsigned limit = hops_limit(trace);
-	unsigned t = trace->search.turn;
-
-	for (unsigned n = 0; n <= limit; n++) {
-		t = t >= limit ? trace->full_to + 1u : t + 1;
-		if (t > trace->full_to && t <= limit && trace->questions[ASK_HOP + t].answered) {
-			trace->search.turn = (uint8_t)t;
-			return (uint8_t)t;
-		}
-	}
-	return 0;
-}
-
-/* The middle one of the plateaus between what passes and what does not; without any, one more than
- * a plateau that passes (it mostly is the size itself), then halves. */
-static uint32_t search_next(const struct search *search)
+/* The middle one of the plateaus between what passes and what does not. Without any, one more than
+ * a plateau that passes, since the plateau is mostly the size itself; then halves. */
+static uint32_t middle(const struct search *search)
 {
 	unsigned first = 0;
 	unsigned last;
@@ -67,132 +50,114 @@ static uint32_t search_next(const struct search *search)
 	return search->passes + (search->fails - search->passes) / 2;
 }
 
-static void search_ask(struct trace *trace, uint32_t bytes)
+/* How many probes must be lost in a row before loss alone explains it with this probability at
+ * most. The loss of one probe is estimated by the rule of succession. */
+static unsigned tries_needed(const struct loss *loss, double doubt)
 {
-	uint8_t ttl = next_responder(trace);
+	double lost = (loss->sent - loss->answered + 1.0) / (loss->sent + 2.0);
+	double chance = 1;
+	unsigned tries = 0;
 
-	if (ttl == 0)
-		mtu_settle(trace);
-	else
-		question_ask(trace, ASK_SEARCH, ttl, bytes);
+	for (; chance > doubt && tries <= MOST_TRIES; tries++)
+		chance *= lost;
+	return tries;
 }
 
-void search_start(struct trace *trace)
+static void ask(struct search *search, enum search_stage stage, uint32_t size)
 {
-	struct search *search = &trace->search;
-
-	if (++search->rounds > MOST_SEARCHES) {
-		mtu_settle(trace);
-		return;
-	}
-	trace->mtu_phase = MTU_SEARCHING;
-	question_close(&trace->questions[ASK_FULL]);
-	search->passes = trace->config.small_bytes;
-	search->fails = search->full = mtu_probe_bytes(trace);
-	search->confirmed = false;
-	search->turn = trace->full_to;
-	search_ask(trace, search_next(search));
+	search->stage = stage;
+	search->size = size;
+	search->tries = 0;
 }
 
-static void black_hole_found(struct trace *trace)
+static void ask_middle(struct search *search, int64_t now_ns)
 {
-	struct search *search = &trace->search;
-	uint8_t after = trace->full_to;
-	struct trace_step *step;
-
-	if (!search->confirmed) {
-		trace_stop(trace, TRACE_STOP_BLACKHOLE, 0);
-		return;
-	}
-	step = mtu_new_step(trace, search->passes);
-	if (step == NULL)
-		return;
-	step->black_hole = true;
-	step->after_hop = after;
-	step->ttl = (uint8_t)(after + 1);
-	if (after != 0 && trace->questions[ASK_HOP + after].answered) {
-		step->has_address = true;
-		memcpy(step->address, trace->hops[after].address, sizeof step->address);
-		step->scope = trace->hops[after].scope;
-	}
-	search->rounds = 0;
-	mtu_ask_full(trace);
-}
-
-/* Goes on with the next size, or waits until a rate limit can no longer be the reason that the size
- * above was lost, to ask for that once more. */
-static void search_on(struct trace *trace, int64_t now_ns)
-{
-	struct search *search = &trace->search;
-
 	if (search->fails - search->passes > 1) {
-		trace->mtu_phase = MTU_SEARCHING;
-		search_ask(trace, search_next(search));
-	} else if (trace->mtu_phase == MTU_SEARCHING) {
-		trace->mtu_phase = MTU_DOUBTING;
-		search->doubt_ns = now_ns + mtu_refill_wait(trace, REFILL_NS);
-		search->full_again = search->fails == search->full;
-		wake_at(trace, search->doubt_ns);
-	} else if (!search->full_again) {
-		search->full_again = true;
-		search_ask(trace, search->full);
+		ask(search, SEARCH_SIZES, middle(search));
 	} else {
-		black_hole_found(trace);
+		search->stage = SEARCH_PAUSE;
+		search->last_ns = now_ns;
 	}
 }
 
-void search_passed(struct trace *trace, uint32_t bytes)
+void search_start(struct search *search, uint32_t small, uint32_t full, const struct loss *loss)
 {
-	struct search *search = &trace->search;
+	*search = (struct search){.full = full, .passes = small, .fails = full, .loss = *loss};
+	ask(search, SEARCH_FULL, full);
+}
 
-	question_close(&trace->questions[ASK_SEARCH]);
-	if (bytes >= search->full) {
-		mtu_ask_full(trace); /* it was loss, after all */
-		return;
+/* The size in question counts as lost. Returns whether that was the last question. */
+static bool size_lost(struct search *search, int64_t now_ns)
+{
+	switch (search->stage) {
+	case SEARCH_AGAIN:
+		if (search->fails == search->full)
+			return true;
+		ask(search, SEARCH_FULL_AGAIN, search->full);
+		return false;
+	case SEARCH_FULL_AGAIN:
+		return true;
+	default:
+		search->fails = search->size;
+		ask_middle(search, now_ns);
+		return false;
 	}
+}
+
+static enum search_action over(struct search *search, enum search_action action)
+{
+	search->stage = SEARCH_IDLE;
+	return action;
+}
+
+enum search_action search_next(struct search *search, int64_t now_ns, int64_t lost_after_ns,
+			       int64_t *wake_ns)
+{
+	if (search->passes >= search->full)
+		return over(search, SEARCH_NO_HOLE);
+	/* A size passed while another one was in question. */
+	if (search->stage == SEARCH_SIZES && search->size <= search->passes)
+		ask_middle(search, now_ns);
+	if (search->stage == SEARCH_PAUSE) {
+		*wake_ns = search->last_ns + PAUSE_NS;
+		if (now_ns < *wake_ns)
+			return SEARCH_WAIT;
+		ask(search, SEARCH_AGAIN, search->fails);
+	}
+	if (search->tries == 0)
+		return SEARCH_SEND;
+	*wake_ns = search->last_ns + lost_after_ns;
+	if (now_ns < *wake_ns)
+		return SEARCH_WAIT;
+	unsigned needed = tries_needed(&search->loss, search->stage == SEARCH_SIZES ? 1e-2 : 1e-3);
+
+	if (needed > MOST_TRIES)
+		return over(search, SEARCH_TOO_LOSSY);
+	if (search->tries < needed)
+		return SEARCH_SEND;
+	if (size_lost(search, now_ns))
+		return over(search, SEARCH_FOUND);
+	*wake_ns = now_ns;
+	return SEARCH_WAIT;
+}
+
+void search_sent(struct search *search, int64_t now_ns)
+{
+	search->tries++;
+	search->last_ns = now_ns;
+}
+
+void search_passed(struct search *search, uint32_t bytes)
+{
+	if (bytes == search->size) {
+		search->loss.sent += search->tries;
+		search->loss.answered++;
+	}
+	if (bytes <= search->passes)
+		return;
+	search->passes = bytes;
+	/* It was lost before by a rate limit or by chance: so may have been others. */
 	if (bytes >= search->fails)
 		search->fails = search->full;
-	if (bytes > search->passes)
-		search->passes = bytes;
-	search->confirmed = true;
-	trace->mtu_phase = MTU_SEARCHING;
-	trace->search.doubt_ns = 0;
-}
-
-static void search_lost(struct trace *trace, uint32_t bytes)
-{
-	if (bytes > trace->search.passes && bytes < trace->search.fails)
-		trace->search.fails = bytes;
-}
-
-void search_tick(struct trace *trace, int64_t now_ns)
-{
-	struct question *question = &trace->questions[ASK_SEARCH];
-	struct search *search = &trace->search;
-
-	if (trace->mtu_phase == MTU_DOUBTING && !question->open && now_ns < search->doubt_ns) {
-		wake_at(trace, search->doubt_ns);
-		return;
-	}
-	if (!question->open) {
-		if (trace->mtu_phase == MTU_DOUBTING)
-			search_ask(trace, search->fails);
-		else
-			search_on(trace, now_ns);
-		return;
-	}
-	int64_t until_ns = question->last_ns + mtu_lost_after(trace, SEARCH_FLOOR_NS);
-
-	if (question->due)
-		return;
-	if (now_ns < until_ns) {
-		wake_at(trace, until_ns);
-	} else if (question->tries < SEARCH_TRIES) {
-		question->ttl = next_responder(trace);
-		question_repeat(trace, question, now_ns);
-	} else {
-		question_close(question);
-		search_lost(trace, question->bytes);
-		search_on(trace, now_ns);
-	}
+	ask(search, SEARCH_SIZES, bytes);
 }

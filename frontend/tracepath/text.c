@@ -1,6 +1,6 @@
 /*
- * A trace as iputils' tracepath prints it, to the character: who reads its lines by program reads
- * ours unchanged. Pure functions, in tracepath's prober.
+ * A trace as iputils' tracepath prints it, to the character, so that programs which read its lines
+ * can read these. Pure functions, in tracepath.
  */
 #include <arpa/inet.h>
 #include <netinet/ip_icmp.h>
@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/trace_view.h"
+#include "frontend/process/clock.h"
+#include "frontend/tracepath/view.h"
 
 enum {
 	PRINT_BYTES = 1024,
 	HOST_COLUMN = 52,
-	NS_PER_US = 1000,
-	US_PER_MS = 1000,
+	US_PER_MS = NS_PER_MS / NS_PER_US,
 };
 
 void view_print(struct trace_page *page, const char *format, ...)
@@ -77,7 +77,7 @@ static void print_time(struct trace_page *page, int64_t time_ns)
 	view_print(page, "%3lld.%03lldms ", us / US_PER_MS, us % US_PER_MS);
 }
 
-/* iputils prints what Linux makes of an ICMP error. For IPv4 that has no word for prohibited: the
+/* iputils prints what Linux makes of an ICMP error. For IPv4 it has no errno for prohibited: the
  * codes 9, 10 and 13 are a network or host that cannot be reached (RFC 1812, 5.2.7.1). */
 static const char *mark(const struct trace_page *page, const struct trace_hop *hop)
 {
@@ -101,7 +101,7 @@ static void print_step(struct trace_page *page, const struct trace_step *step, c
 {
 	if (step->local) {
 		view_print(page, "%2d?: %-32s ", step->ttl, "[LOCALHOST]");
-		/* iputils knows a time for IPv6 alone, and who compares sees a column more. */
+		/* iputils has a time for IPv6 only. */
 		if (page->family == 6)
 			print_time(page, step->rtt_ns);
 		view_print(page, "pmtu %u\n", step->mtu_bytes);
@@ -115,13 +115,17 @@ static void print_step(struct trace_page *page, const struct trace_step *step, c
 	if (!step->black_hole)
 		print_time(page, step->rtt_ns);
 	view_print(page, "pmtu %u", step->mtu_bytes);
-	if (step->black_hole)
+	if (step->black_hole && step->has_after_hop)
 		view_print(page, " (black hole after hop %u)", step->after_hop);
+	else if (step->black_hole)
+		view_print(page, " (black hole before hop %u)", step->ttl);
 	view_print(page, "\n");
 }
 
 static void print_hop(struct trace_page *page, const struct trace_hop *hop, const char *name)
 {
+	if (hop->outcome == TRACE_UNKNOWN)
+		return;
 	if (hop->outcome == TRACE_SILENT) {
 		view_print(page, "%2d:  no reply\n", hop->ttl);
 		return;
@@ -130,7 +134,7 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 		view_print(page, "%2d?: reply received 8)\n", hop->ttl);
 		return;
 	}
-	view_print(page, "%2d:  ", hop->ttl);
+	view_print(page, hop->ttl_uncertain ? "%2d?: " : "%2d:  ", hop->ttl);
 	print_host(page, hop->address, hop->scope, name);
 	print_time(page, hop->rtt_ns[0]);
 	if (hop->outcome == TRACE_REACHED)
@@ -142,18 +146,52 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 	view_print(page, "\n");
 }
 
+/* Without a single line nothing could be sent, and iputils prints a summary all the same. */
+static bool is_cut_short(const struct trace_page *page, const struct trace_result *result)
+{
+	return result->stop == TRACE_STOP_DEADLINE || result->stop == TRACE_STOP_INTERRUPT ||
+	       (result->stop == TRACE_STOP_ERROR && page->any_line);
+}
+
 static void print_end(struct trace_page *page, const struct trace_result *result)
 {
-	if (result->stop == TRACE_STOP_MAX_HOPS)
+	if (is_cut_short(page, result)) {
+		view_print(page, "     Cut short: %s\n",
+			   result->stop == TRACE_STOP_DEADLINE    ? "deadline"
+			   : result->stop == TRACE_STOP_INTERRUPT ? "interrupted"
+								  : strerror(result->error));
+		return;
+	}
+	if (result->stop == TRACE_STOP_BLACKHOLE)
+		view_print(page, "     Path MTU not found\n");
+	if (result->stop == TRACE_STOP_MAX_HOPS && result->mtu_bytes != 0)
 		view_print(page, "     Too many hops: pmtu %u\n", result->mtu_bytes);
+	else if (result->stop == TRACE_STOP_MAX_HOPS)
+		view_print(page, "     Too many hops\n");
 	if (result->stop == TRACE_STOP_ERROR)
-		view_print(page, "%2d:  send failed\n", page->first_ttl);
-	view_print(page, "     Resume: pmtu %u ", result->mtu_bytes);
+		view_print(page, "%2d:  send failed\n", page->next_ttl);
+	view_print(page, "     Resume: ");
+	if (result->mtu_bytes != 0 && result->stop != TRACE_STOP_BLACKHOLE)
+		view_print(page, "pmtu %u ", result->mtu_bytes);
 	if (result->has_hops)
 		view_print(page, "hops %u ", result->hops);
 	if (result->has_back)
 		view_print(page, "back %u ", result->back_hops);
 	view_print(page, "\n");
+}
+
+static void erase_progress(struct trace_page *page)
+{
+	if (page->progress)
+		view_print(page, "\r\033[K");
+	page->progress = false;
+}
+
+void view_progress(struct trace_page *page, uint32_t bytes)
+{
+	erase_progress(page);
+	view_print(page, "%2d?: large packets get no answer: trying %u", page->next_ttl, bytes);
+	page->progress = true;
 }
 
 static void text_begin(struct trace_page *page)
@@ -163,13 +201,16 @@ static void text_begin(struct trace_page *page)
 
 static void text_fact(struct trace_page *page, const struct trace_fact *fact, const char *name)
 {
+	erase_progress(page);
 	switch (fact->kind) {
 	case TRACE_FACT_MTU:
 		print_step(page, fact->step, name);
+		page->any_line = true;
 		break;
 	case TRACE_FACT_HOP:
 		print_hop(page, fact->hop, name);
-		page->first_ttl = (uint8_t)(fact->hop->ttl + 1);
+		page->any_line = true;
+		page->next_ttl = (uint8_t)(fact->hop->ttl + 1);
 		break;
 	case TRACE_FACT_END:
 		print_end(page, fact->result);

@@ -1,8 +1,8 @@
 /*
- * tracepath: options, the destination's name, the helpers, then one loop that moves probes,
- * answers, names and lines, none of which waits for another. Runs as the user; once the broker runs
- * and the destination is known it confines itself. It distrusts whatever comes from the network and
- * from the helper that looks up names.
+ * tracepath: options, the destination's name, the helper for names, then one loop that moves
+ * probes, answers, names and lines, none of which waits for another. Runs as the user, with UDP and
+ * TCP without any privileged process; once the destination is known it enters its sandbox. It
+ * distrusts what comes from the network and from the helper.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,45 +19,46 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "frontend/names.h"
-#include "frontend/packet_output.h"
-#include "frontend/personality.h"
-#include "frontend/route.h"
-#include "frontend/trace_answer.h"
-#include "frontend/trace_engine.h"
-#include "frontend/trace_report.h"
-#include "frontend/trace_view.h"
-#include "frontend/tracepath_options.h"
-#include "frontend/transport.h"
-#include "policy/admission.h"
-#include "policy/confine.h"
+#include "common/record.h"
+#include "common/wire.h"
+#include "frontend/command.h"
+#include "frontend/process/clock.h"
+#include "frontend/process/output.h"
+#include "frontend/tracepath/answer.h"
+#include "frontend/tracepath/engine.h"
+#include "frontend/tracepath/names.h"
+#include "frontend/tracepath/options.h"
+#include "frontend/tracepath/report.h"
+#include "frontend/tracepath/view.h"
+#include "frontend/transport/local_route.h"
+#include "frontend/transport/transport.h"
+#include "policy/sandbox.h"
+#include "policy/validate.h"
 
 enum {
-	NS_PER_S = 1000000000,
-	EVENTS_A_TURN = 256,
-	/* A broker says hello within a millisecond or two. */
-	HELLO_WAIT_S = 10,
-	/* A probe that passes everywhere and still has room for what a router quotes. */
+	RESULTS_A_TURN = 256,
+	/* The broker is ready within a millisecond or two. */
+	READY_WAIT_S = 10,
+	/* Passes everywhere, and has room for what a router quotes. */
 	SMALL_BYTES = 64,
 	LENGTH_4_BYTES = 65535, /* first lengths, as iputils has them */
 	LENGTH_6_BYTES = 128000,
 	LEAST_MTU_4_BYTES = 68,   /* RFC 791, 3.2 */
 	LEAST_MTU_6_BYTES = 1280, /* RFC 8200, 5 */
-	HEADERS_6_BYTES = 48,     /* IPv6's and UDP's; tracepath_options.c knows IPv4's */
+	HEADERS_6_BYTES = 48,     /* IPv6's and UDP's; options.c checks IPv4's */
 	/* iputils counts ports up from probe to probe and begins again after so many. */
 	PORTS = 64,
-	FOUND = -1, /* no exit status yet */
+	NO_STATUS = -1, /* no exit status yet */
 };
 
 _Static_assert(VIEW_DEVICE_BYTES >= IF_NAMESIZE, "room for an interface's name");
 
 struct tracepath {
 	struct tracepath_options options;
-	struct record_probe probe; /* what all probes have in common */
-	struct route_answer route;
+	struct probe_request request; /* what all probes have in common */
+	struct local_route route;
 	int route_error;
-	int64_t route_ns; /* how long asking took */
-	struct route_table *routes;
+	int64_t route_ns; /* how long it took to find the route */
 	struct transport *transport;
 	struct trace *trace;
 	struct names *names;
@@ -64,163 +66,171 @@ struct tracepath {
 	struct trace_page page;
 	struct trace_report report;
 	int signal_fd;
-	bool ready; /* the transport said hello */
+	bool ready;
 	int down_error;
 	char down_why[512];
+	int output_error; /* errno */
 	bool output_closed;
 	bool output_blocked;
 	bool interrupted;
+	bool one_in_flight;  /* with --flow the ports do not tell UDP probes apart */
+	bool shows_progress; /* text on a terminal */
+	uint32_t progress_bytes;
 	struct trace_result result;
 };
 
-static int64_t monotonic_ns(void)
-{
-	struct timespec now;
+static int fail(struct tracepath *tracepath, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+/* Says on stderr why there is no trace, and in JSON on stdout. Returns the exit status. */
+static int fail(struct tracepath *tracepath, const char *format, ...)
+{
+	const struct trace_result result = {.stop = TRACE_STOP_ERROR};
+	const struct trace_fact end = {.kind = TRACE_FACT_END, .result = &result};
+	char why[512];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(why, sizeof why, format, arguments);
+	va_end(arguments);
+	fprintf(stderr, "%s: %s\n", tracepath->options.program, why);
+	if (tracepath->options.format != FORMAT_TEXT && tracepath->output.bytes != NULL) {
+		tracepath->page.error = why;
+		tracepath->report.view->begin(&tracepath->page);
+		tracepath->report.view->fact(&tracepath->page, &end, NULL);
+		output_write(&tracepath->output, STDOUT_FILENO);
+	}
+	return STATUS_WRONG;
 }
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
-static void tell_hello(void *context, const struct record_hello *hello)
+static uint32_t wanted_feature(const struct tracepath *tracepath)
 {
-	struct tracepath *tracepath = context;
-	uint32_t features = hello->features;
+	uint32_t feature = tracepath->request.protocol == IPPROTO_ICMP  ? FEATURE_ICMP
+			   : tracepath->request.protocol == IPPROTO_TCP ? FEATURE_TCP
+									: FEATURE_UDP;
 
-	if (tracepath->probe.family == 6)
-		features >>= FEATURE_IPV6_SHIFT;
-	uint32_t wanted = tracepath->probe.protocol == IPPROTO_ICMP  ? FEATURE_ICMP
-			  : tracepath->probe.protocol == IPPROTO_TCP ? FEATURE_TCP
-								     : FEATURE_UDP;
-
-	tracepath->ready = true;
-	if (features & wanted)
-		return;
-	tracepath->down_error = EPROTONOSUPPORT;
-	snprintf(tracepath->down_why, sizeof tracepath->down_why,
-		 "%s over IPv%u does not work here; 'postern doctor' says why",
-		 tracepath->options.protocol_name, tracepath->probe.family);
+	return tracepath->request.family == 6 ? feature << FEATURE_IPV6_SHIFT : feature;
 }
 
-static void tell_event(void *context, const struct record_event *event, const uint8_t *extension)
-{
-	struct tracepath *tracepath = context;
-	struct trace_answer answer = trace_answer_of(&tracepath->probe, event);
-	struct extension_info info;
-
-	if (extension != NULL && extension_decode(extension, event->extension_bytes,
-						  (event->known & EVENT_EXTENSION_CUT) != 0, &info))
-		answer.extension = &info;
-	if (tracepath->trace != NULL)
-		trace_answer(tracepath->trace, monotonic_ns(), (uint16_t)event->cookie, &answer);
-}
-
-static void tell_down(void *context, int error, const char *why)
+static void on_down(void *context, uint32_t lost, int error, const char *why)
 {
 	struct tracepath *tracepath = context;
 
-	if (tracepath->down_error != 0)
+	if (tracepath->down_error != 0 || !(lost & wanted_feature(tracepath)))
 		return;
 	tracepath->down_error = error ? error : EIO;
 	snprintf(tracepath->down_why, sizeof tracepath->down_why, "%s", why);
 }
 
-static void tell_fact(void *context, const struct trace_fact *fact)
+static void on_ready(void *context, uint32_t features)
+{
+	struct tracepath *tracepath = context;
+	uint32_t wanted = wanted_feature(tracepath);
+	char why[128];
+
+	tracepath->ready = true;
+	snprintf(why, sizeof why, "%s over IPv%u does not work here; 'postern doctor' says why",
+		 tracepath->options.protocol_name, tracepath->request.family);
+	if (!(features & wanted))
+		on_down(tracepath, wanted, EPROTONOSUPPORT, why);
+}
+
+static void on_result(void *context, const struct probe_result *result)
+{
+	struct tracepath *tracepath = context;
+	struct trace_answer answer = trace_answer_of(&tracepath->request, result);
+
+	if (tracepath->trace != NULL)
+		trace_answer(tracepath->trace, clock_now_ns(), (uint16_t)result->cookie, &answer);
+}
+
+static void on_fact(void *context, const struct trace_fact *fact)
 {
 	struct tracepath *tracepath = context;
 
 	if (fact->kind == TRACE_FACT_END)
 		tracepath->result = *fact->result;
-	report_fact(&tracepath->report, fact, monotonic_ns());
+	report_fact(&tracepath->report, fact, clock_now_ns());
 }
 
 /* --- the destination -------------------------------------------------------------------------- */
 
-/* The unspecified address is this host, as for connect(). */
-static void take_address(struct record_probe *probe, const struct sockaddr *address)
+/* The unspecified address is this host, as for connect(2). */
+static void take_address(struct tracepath *tracepath, const struct sockaddr *address)
 {
-	memset(probe->destination, 0, sizeof probe->destination);
+	struct probe_request *request = &tracepath->request;
+
+	memset(request->destination, 0, sizeof request->destination);
 	if (address->sa_family == AF_INET) {
 		const struct sockaddr_in *four = (const struct sockaddr_in *)address;
 		struct in_addr here = {htonl(INADDR_LOOPBACK)};
 		bool any = four->sin_addr.s_addr == htonl(INADDR_ANY);
 
-		probe->family = 4;
-		memcpy(probe->destination, any ? &here : &four->sin_addr, sizeof here);
+		request->family = 4;
+		memcpy(request->destination, any ? &here : &four->sin_addr, sizeof here);
 		return;
 	}
 	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
 	bool any = IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
 
-	probe->family = 6;
-	probe->ifindex = six->sin6_scope_id;
-	memcpy(probe->destination, any ? &in6addr_loopback : &six->sin6_addr,
+	request->family = 6;
+	if (tracepath->options.device == NULL)
+		request->ifindex = six->sin6_scope_id;
+	memcpy(request->destination, any ? &in6addr_loopback : &six->sin6_addr,
 	       sizeof six->sin6_addr);
 }
 
-/* Multicast, broadcast and reserved addresses have no path; the broker would end for them. */
-static int ask_route(struct tracepath *tracepath)
+/* Multicast, broadcast and reserved addresses have no path. */
+static int find_route(struct tracepath *tracepath)
 {
-	const struct record_probe *probe = &tracepath->probe;
-	struct route_query query = {.family = probe->family, .ifindex = probe->ifindex};
+	const struct probe_request *request = &tracepath->request;
 
-	if (!admission_is_unicast(probe->family, probe->destination))
+	if (!validate_is_unicast(request->family, request->destination))
 		return EACCES;
-	memcpy(query.destination, probe->destination, sizeof query.destination);
-	memcpy(query.source, probe->source, sizeof query.source);
-	int64_t began_ns = monotonic_ns();
-	int error = route_lookup(tracepath->routes, &query, &tracepath->route);
+	int64_t began_ns = clock_now_ns();
+	int error = local_route(request, &tracepath->route);
 
-	tracepath->route_ns = monotonic_ns() - began_ns;
+	tracepath->route_ns = clock_now_ns() - began_ns;
 	return error;
 }
 
-/* The first of the name's addresses that there is a route to; without any, the first. */
+/* Takes the first of the name's addresses that there is a route to; without any, the first. */
 static int look_up_destination(struct tracepath *tracepath)
 {
 	const struct tracepath_options *options = &tracepath->options;
 	struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_IDN};
 	struct addrinfo *addresses;
-	uint32_t ifindex = tracepath->probe.ifindex;
 
 	hints.ai_family = options->family == 4 ? AF_INET : options->family == 6 ? AF_INET6 : 0;
 	int error = getaddrinfo(options->destination, NULL, &hints, &addresses);
 
-	if (error != 0) {
-		fprintf(stderr, "%s: %s: %s\n", options->program, options->destination,
-			error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
-		return STATUS_WRONG;
-	}
+	if (error != 0)
+		return fail(tracepath, "%s: %s", options->destination,
+			    error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
 	for (const struct addrinfo *a = addresses; a != NULL; a = a->ai_next) {
-		take_address(&tracepath->probe, a->ai_addr);
-		if (ifindex != 0)
-			tracepath->probe.ifindex = ifindex;
-		tracepath->route_error = ask_route(tracepath);
+		take_address(tracepath, a->ai_addr);
+		tracepath->route_error = find_route(tracepath);
 		if (tracepath->route_error == 0)
 			break;
 	}
-	if (tracepath->route_error != 0) {
-		take_address(&tracepath->probe, addresses->ai_addr);
-		if (ifindex != 0)
-			tracepath->probe.ifindex = ifindex;
-	}
+	if (tracepath->route_error != 0)
+		take_address(tracepath, addresses->ai_addr);
 	freeaddrinfo(addresses);
-	return FOUND;
+	return NO_STATUS;
 }
 
 static int choose_device(struct tracepath *tracepath)
 {
-	const struct tracepath_options *options = &tracepath->options;
+	const char *device = tracepath->options.device;
 
-	if (options->device == NULL)
-		return FOUND;
-	tracepath->probe.ifindex = if_nametoindex(options->device);
-	if (tracepath->probe.ifindex != 0)
-		return FOUND;
-	fprintf(stderr, "%s: interface %s: %s\n", options->program, options->device,
-		strerror(errno));
-	return STATUS_WRONG;
+	if (device == NULL)
+		return NO_STATUS;
+	tracepath->request.ifindex = interface_index(device, strlen(device));
+	if (tracepath->request.ifindex == 0)
+		return fail(tracepath, "interface %s: %s", device, strerror(ENODEV));
+	return NO_STATUS;
 }
 
 /* The source address decides the family, too. */
@@ -230,22 +240,17 @@ static int choose_source(struct tracepath *tracepath)
 	uint8_t family = 4;
 
 	if (options->source == NULL)
-		return FOUND;
-	if (inet_pton(AF_INET, options->source, tracepath->probe.source) != 1) {
+		return NO_STATUS;
+	if (inet_pton(AF_INET, options->source, tracepath->request.source) != 1) {
 		family = 6;
-		if (inet_pton(AF_INET6, options->source, tracepath->probe.source) != 1) {
-			fprintf(stderr, "%s: source '%s' is not an address\n", options->program,
-				options->source);
-			return STATUS_WRONG;
-		}
+		if (inet_pton(AF_INET6, options->source, tracepath->request.source) != 1)
+			return fail(tracepath, "source '%s' is not an address", options->source);
 	}
-	if (options->family != 0 && options->family != family) {
-		fprintf(stderr, "%s: source %s is not an IPv%u address\n", options->program,
-			options->source, options->family);
-		return STATUS_WRONG;
-	}
+	if (options->family != 0 && options->family != family)
+		return fail(tracepath, "source %s is not an IPv%u address", options->source,
+			    options->family);
 	options->family = family;
-	return FOUND;
+	return NO_STATUS;
 }
 
 static int find_destination(struct tracepath *tracepath)
@@ -253,116 +258,120 @@ static int find_destination(struct tracepath *tracepath)
 	const struct tracepath_options *options = &tracepath->options;
 	int status = choose_device(tracepath);
 
-	if (status == FOUND)
+	if (status == NO_STATUS)
 		status = choose_source(tracepath);
-	if (status != FOUND)
+	if (status == NO_STATUS)
+		status = look_up_destination(tracepath);
+	if (status != NO_STATUS)
 		return status;
-	tracepath->routes = route_open();
-	if (tracepath->routes == NULL) {
-		fprintf(stderr, "%s: asking the kernel for routes: %s\n", options->program,
-			strerror(errno));
-		return STATUS_WRONG;
-	}
-	status = look_up_destination(tracepath);
-	if (status == FOUND && tracepath->route_error == EADDRNOTAVAIL && options->source) {
-		fprintf(stderr, "%s: source %s is not an address of this host\n", options->program,
-			options->source);
-		return STATUS_WRONG;
-	}
-	if (status == FOUND && tracepath->probe.family == 6 && options->length_bytes != 0 &&
-	    options->length_bytes <= HEADERS_6_BYTES) {
-		fprintf(stderr, "%s: pktlen: %u is not more than IPv6 headers have, %d\n",
-			options->program, options->length_bytes, HEADERS_6_BYTES);
-		return STATUS_WRONG;
-	}
-	return status;
+	if (tracepath->route_error == EADDRNOTAVAIL && options->source)
+		return fail(tracepath, "source %s is not an address of this host", options->source);
+	if (tracepath->request.family == 6 && options->length_bytes != 0 &&
+	    options->length_bytes <= HEADERS_6_BYTES)
+		return fail(tracepath, "pktlen: %u is not more than IPv6 headers have, %d",
+			    options->length_bytes, HEADERS_6_BYTES);
+	return NO_STATUS;
 }
 
 /* --- setting up ------------------------------------------------------------------------------- */
 
-/* RFC 4291, 2.5.6 */
-static bool is_link_local(const struct record_probe *probe)
-{
-	return probe->family == 6 && probe->destination[0] == 0xfe &&
-	       (probe->destination[1] & 0xc0) == 0x80;
-}
-
-static void fill_probe(struct tracepath *tracepath)
+static void fill_request(struct tracepath *tracepath)
 {
 	const struct tracepath_options *options = &tracepath->options;
-	struct record_probe *probe = &tracepath->probe;
+	struct probe_request *request = &tracepath->request;
 
-	probe->protocol = options->protocol;
-	probe->flags = PROBE_DONT_FRAGMENT;
+	request->protocol = options->protocol;
+	request->port = options->port;
+	if (options->protocol != IPPROTO_TCP)
+		request->flags |= REQUEST_DONT_FRAGMENT;
 	if (options->has_flow) {
-		probe->flags |= PROBE_FLOW;
-		probe->flow = options->flow;
+		tracepath->one_in_flight = options->protocol == IPPROTO_UDP;
+		request->flags |= REQUEST_FLOW;
+		request->flow = options->flow;
 	}
-	probe->port = options->port;
-	if (tracepath->route_error == 0)
-		memcpy(probe->source, tracepath->route.source, sizeof probe->source);
-	/* A link-local destination is on a link. */
-	if (is_link_local(probe) && probe->ifindex == 0)
-		probe->ifindex = tracepath->route.ifindex;
 }
 
-static void fill_page(struct tracepath *tracepath)
+/* What there is to say before the destination is known. */
+static void open_page(struct tracepath *tracepath)
 {
 	const struct tracepath_options *options = &tracepath->options;
+	time_t now = time(NULL);
+	struct tm utc;
 
 	tracepath->page = (struct trace_page){
 		.output = &tracepath->output,
 		.destination = options->destination,
-		.family = tracepath->probe.family,
 		.protocol = options->protocol_name,
-		.first_ttl = (uint8_t)options->first_ttl,
+		.transport = options->protocol == IPPROTO_ICMP ? "broker" : "direct",
+		.next_ttl = (uint8_t)options->first_ttl,
 		.both = options->both,
 	};
-	memcpy(tracepath->page.address, tracepath->probe.destination,
-	       sizeof tracepath->page.address);
-	/* Its name must be known before confinement. */
-	if (is_link_local(&tracepath->probe) &&
-	    if_indextoname(tracepath->probe.ifindex, tracepath->page.device) != NULL)
-		tracepath->page.scope = tracepath->probe.ifindex;
 	tracepath->report = (struct trace_report){
 		.view = options->format == FORMAT_JSON    ? &trace_json_view
 			: options->format == FORMAT_JSONL ? &trace_jsonl_view
 							  : &trace_text_view,
 		.page = &tracepath->page,
-		.names = tracepath->names,
 	};
+	if (gmtime_r(&now, &utc) != NULL)
+		strftime(tracepath->page.started, sizeof tracepath->page.started,
+			 "%Y-%m-%dT%H:%M:%SZ", &utc);
+	tracepath->shows_progress = options->format == FORMAT_TEXT && isatty(STDOUT_FILENO) == 1;
+}
+
+static void fill_page(struct tracepath *tracepath)
+{
+	struct trace_page *page = &tracepath->page;
+	const struct probe_request *request = &tracepath->request;
+
+	page->family = request->family;
+	memcpy(page->address, request->destination, sizeof page->address);
+	page->has_source = tracepath->route_error == 0;
+	memcpy(page->source, tracepath->route.source, sizeof page->source);
+	/* The name of the interface cannot be looked up in the sandbox. */
+	if (wire_is_link_local(request->family, request->destination) &&
+	    if_indextoname(request->ifindex, page->device) != NULL)
+		page->scope = request->ifindex;
+	tracepath->report.names = tracepath->names;
 }
 
 static bool begin_trace(struct tracepath *tracepath)
 {
 	const struct tracepath_options *options = &tracepath->options;
-	uint32_t length = tracepath->probe.family == 4 ? LENGTH_4_BYTES : LENGTH_6_BYTES;
+	bool four = tracepath->request.family == 4;
+	uint32_t length = four ? LENGTH_4_BYTES : LENGTH_6_BYTES;
 	struct trace_config config = {
-		.first_ttl = (uint8_t)options->first_ttl,
-		.max_hops = (uint8_t)options->max_hops,
-		.tries = options->tries,
-		.tries_exact = options->tries_given,
-		.wait_ns = options->wait_ns,
-		.wait_exact = options->wait_given,
+		.hops = {.first_ttl = (uint8_t)options->first_ttl,
+			 .max_hops = (uint8_t)options->max_hops,
+			 .tries = options->tries,
+			 .tries_exact = options->tries_given || tracepath->one_in_flight,
+			 .wait_ns = options->wait_ns,
+			 .wait_exact = options->wait_given,
+			 .scout = options->protocol != IPPROTO_TCP && !tracepath->one_in_flight,
+			 .sized = true},
 		.deadline_ns = options->deadline_ns,
 		.wanted_bytes = length,
-		.local_mtu_bytes = tracepath->route.mtu_bytes,
+		.local_mtu_bytes = UINT32_MAX,
 		.local_ns = tracepath->route_ns,
 		.most_bytes = UINT16_MAX,
-		.least_mtu_bytes =
-			tracepath->probe.family == 4 ? LEAST_MTU_4_BYTES : LEAST_MTU_6_BYTES,
-		.scout_tells = options->protocol == IPPROTO_UDP,
+		.small_bytes = SMALL_BYTES,
+		.least_mtu_bytes = four ? LEAST_MTU_4_BYTES : LEAST_MTU_6_BYTES,
+		.one_in_flight = tracepath->one_in_flight,
 	};
 
 	if (options->length_bytes != 0 && options->length_bytes < length)
 		config.wanted_bytes = options->length_bytes;
-	/* Nothing is sent without a route or hops, and no first link's MTU could matter. */
-	if (tracepath->route_error != 0 || config.local_mtu_bytes == 0 || config.max_hops == 0)
-		config.local_mtu_bytes = config.wanted_bytes;
-	config.small_bytes = SMALL_BYTES;
-	if (config.wanted_bytes < config.small_bytes)
+	if (options->protocol == IPPROTO_TCP)
+		config.wanted_bytes = 0;
+	if (config.wanted_bytes <= config.small_bytes) {
 		config.small_bytes = config.wanted_bytes;
-	tracepath->trace = trace_new(&config, tell_fact, tracepath, monotonic_ns());
+		config.hops.sized = false;
+	}
+	/* The route's MTU may be one that an earlier trace has learnt. A UDP probe that is too
+	 * large for the link fails and tells that of the link. */
+	if (tracepath->route_error == 0 && config.hops.max_hops != 0 &&
+	    (options->protocol == IPPROTO_ICMP || tracepath->route.mtu_bytes > UINT16_MAX))
+		config.local_mtu_bytes = tracepath->route.mtu_bytes;
+	tracepath->trace = trace_new(&config, on_fact, tracepath, clock_now_ns());
 	return tracepath->trace != NULL;
 }
 
@@ -379,35 +388,34 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-/* The helper first, so that it inherits nothing; then the broker, which its file's capability would
- * not reach once this process is confined. */
+/* The helper for names comes first, so that it inherits nothing; then the broker, whose file
+ * capability the sandbox would disable. */
 static int set_up(struct tracepath *tracepath, const struct transport_sink *sink)
 {
 	const struct tracepath_options *options = &tracepath->options;
+	const struct transport_options transport = {
+		.broker_path = options->broker,
+		.without_broker = options->protocol != IPPROTO_ICMP,
+	};
 	int status;
 
+	open_page(tracepath);
+	if (!output_open(&tracepath->output, VIEW_BYTES))
+		return fail(tracepath, "memory for output: %s", strerror(errno));
 	if (!options->numeric)
-		tracepath->names = names_start(); /* without it addresses do as well */
+		tracepath->names = names_start(); /* without it there are addresses */
+	fill_request(tracepath);
 	status = find_destination(tracepath);
-	if (status != FOUND)
+	if (status != NO_STATUS)
 		return status;
-	if (!output_open(&tracepath->output, VIEW_BYTES)) {
-		fprintf(stderr, "%s: memory for output: %s\n", options->program, strerror(errno));
-		return EXIT_FAILURE;
-	}
-	fill_probe(tracepath);
 	fill_page(tracepath);
-	tracepath->transport = transport_open(options->broker, sink);
+	tracepath->transport = transport_open(&transport, sink);
 	tracepath->signal_fd = open_signals();
-	if (tracepath->signal_fd < 0) {
-		fprintf(stderr, "%s: signalfd: %s\n", options->program, strerror(errno));
-		return EXIT_FAILURE;
-	}
-	if (confine_tracepath() != 0) {
-		fprintf(stderr, "%s: seccomp filter: %s\n", options->program, strerror(errno));
-		return EXIT_FAILURE;
-	}
-	return FOUND;
+	if (tracepath->signal_fd < 0)
+		return fail(tracepath, "signalfd: %s", strerror(errno));
+	if (sandbox_tracepath() != 0)
+		return fail(tracepath, "sandbox: %s", strerror(errno));
+	return NO_STATUS;
 }
 
 /* --- the loop --------------------------------------------------------------------------------- */
@@ -422,26 +430,36 @@ static uint16_t next_port(uint16_t first, unsigned probe)
 static void send_probes(struct tracepath *tracepath)
 {
 	struct trace_probe next;
-	bool any = false;
 
-	while (trace_next(tracepath->trace, monotonic_ns(), &next)) {
-		struct record_probe probe = tracepath->probe;
+	while (trace_next(tracepath->trace, clock_now_ns(), &next)) {
+		struct probe_request request = tracepath->request;
 
-		probe.kind = RECORD_PROBE;
-		probe.cookie = next.id;
-		probe.ttl = next.ttl;
-		probe.size_bytes = (uint16_t)next.bytes;
-		if (probe.protocol == IPPROTO_UDP && !tracepath->options.has_flow)
-			probe.port = next_port(probe.port, next.id);
-		transport_probe(tracepath->transport, &probe);
-		any = true;
+		/* An answer that shows no nonce is credited to the only open probe. */
+		if (tracepath->one_in_flight && next.id > 0)
+			transport_cancel(tracepath->transport, next.id - 1u);
+		request.cookie = next.id;
+		request.ttl = next.ttl;
+		request.size_bytes = (uint16_t)next.bytes;
+		if (request.protocol == IPPROTO_UDP && !tracepath->options.has_flow)
+			request.port = next_port(request.port, next.id);
+		transport_probe(tracepath->transport, &request);
 	}
-	if (any)
-		transport_flush(tracepath->transport);
+	transport_flush(tracepath->transport);
 }
 
-/* Writes what standard output takes without waiting: a reader that stands still delays lines and
- * nothing else. */
+static void show_progress(struct tracepath *tracepath)
+{
+	uint32_t bytes;
+
+	if (!tracepath->shows_progress || !trace_searching(tracepath->trace, &bytes) ||
+	    bytes == tracepath->progress_bytes)
+		return;
+	tracepath->progress_bytes = bytes;
+	view_progress(&tracepath->page, bytes);
+}
+
+/* Writes what standard output takes without waiting: a slow reader delays lines and nothing else.
+ */
 static void write_lines(struct tracepath *tracepath)
 {
 	if (tracepath->output_closed) {
@@ -450,26 +468,32 @@ static void write_lines(struct tracepath *tracepath)
 	}
 	if (output_pending(&tracepath->output) == 0 || tracepath->output_blocked)
 		return;
+	errno = 0;
 	enum output_state state = output_write(&tracepath->output, STDOUT_FILENO);
 
 	tracepath->output_blocked = state == OUTPUT_BLOCKED;
 	tracepath->output_closed = state == OUTPUT_CLOSED;
+	if (tracepath->output_closed)
+		tracepath->output_error = errno;
 }
 
 static void wait_until(struct tracepath *tracepath, int64_t until_ns)
 {
 	bool pending = output_pending(&tracepath->output) > 0 && !tracepath->output_closed;
+	int64_t transport_ns = transport_next_ns(tracepath->transport);
 	struct pollfd polled[] = {
-		{.fd = transport_fd(tracepath->transport),
-		 .events = transport_poll_events(tracepath->transport)},
+		{.fd = transport_fd(tracepath->transport), .events = POLLIN},
 		{.fd = tracepath->signal_fd, .events = POLLIN},
 		{.fd = names_fd(tracepath->names), .events = POLLIN},
 		/* Without events it still tells that the reader is gone. */
 		{.fd = tracepath->output_closed ? -1 : STDOUT_FILENO,
 		 .events = pending ? POLLOUT : 0},
 	};
-	int64_t left_ns = until_ns == INT64_MAX ? 0 : until_ns - monotonic_ns();
 	struct timespec wait = {0, 0};
+
+	if (transport_ns < until_ns)
+		until_ns = transport_ns;
+	int64_t left_ns = until_ns == INT64_MAX ? 0 : until_ns - clock_now_ns();
 
 	if (left_ns > 0)
 		wait = (struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S};
@@ -492,59 +516,41 @@ static bool read_signals(struct tracepath *tracepath)
 	return read(tracepath->signal_fd, &info, sizeof info) == (ssize_t)sizeof info;
 }
 
-/* One turn. Returns when the next is due. */
-static int64_t probe_and_listen(struct tracepath *tracepath)
+static bool wait_for_transport(struct tracepath *tracepath)
 {
-	int64_t now_ns;
+	int64_t until_ns = clock_now_ns() + (int64_t)READY_WAIT_S * NS_PER_S;
 
-	transport_dispatch(tracepath->transport, EVENTS_A_TURN);
-	if (read_signals(tracepath)) {
-		tracepath->interrupted = true;
-		trace_stop(tracepath->trace, TRACE_STOP_DEADLINE, 0);
-	}
-	if (tracepath->down_error != 0)
-		trace_stop(tracepath->trace, TRACE_STOP_ERROR, tracepath->down_error);
-	now_ns = monotonic_ns();
-	if (now_ns >= trace_wake_ns(tracepath->trace))
-		trace_tick(tracepath->trace, now_ns);
-	send_probes(tracepath);
-	transport_flush(tracepath->transport);
-	return trace_wake_ns(tracepath->trace);
-}
-
-static bool wait_for_hello(struct tracepath *tracepath)
-{
-	int64_t until_ns = monotonic_ns() + (int64_t)HELLO_WAIT_S * NS_PER_S;
-
-	while (!tracepath->ready && tracepath->down_error == 0 && !tracepath->interrupted) {
+	while (true) {
 		transport_dispatch(tracepath->transport, 1);
 		if (tracepath->ready || tracepath->down_error != 0)
 			break;
-		if (monotonic_ns() >= until_ns)
-			tell_down(tracepath, ETIMEDOUT, "postern-broker: does not say hello");
+		if (clock_now_ns() >= until_ns)
+			on_down(tracepath, UINT32_MAX, ETIMEDOUT, "postern-broker: is not ready");
 		wait_until(tracepath, until_ns);
 		tracepath->interrupted = read_signals(tracepath);
+		if (tracepath->interrupted)
+			break;
 	}
 	return tracepath->down_error == 0 && !tracepath->interrupted;
 }
 
-/* What remains is names, for which neither a further interrupt nor the deadline waits, and a reader
- * who takes the lines. */
-static void show_rest(struct tracepath *tracepath, int64_t patience_ns)
+/* What remains is names, and a reader who takes the lines. Names are not waited for after the
+ * deadline or a further interrupt. */
+static void show_rest(struct tracepath *tracepath, int64_t names_until_ns)
 {
 	struct trace_report *report = &tracepath->report;
 
 	while (!tracepath->output_closed) {
-		if (monotonic_ns() >= patience_ns) {
+		if (clock_now_ns() >= names_until_ns) {
 			report->given_up = true;
-			patience_ns = INT64_MAX;
+			names_until_ns = INT64_MAX;
 		}
-		int64_t show_ns = report_show(report, monotonic_ns());
+		int64_t show_ns = report_show(report, clock_now_ns());
 
 		write_lines(tracepath);
 		if (show_ns == INT64_MAX && output_pending(&tracepath->output) == 0)
 			return;
-		wait_until(tracepath, show_ns < patience_ns ? show_ns : patience_ns);
+		wait_until(tracepath, show_ns < names_until_ns ? show_ns : names_until_ns);
 		if (!read_signals(tracepath))
 			continue;
 		if (report->given_up)
@@ -555,58 +561,67 @@ static void show_rest(struct tracepath *tracepath, int64_t patience_ns)
 
 static void trace_and_show(struct tracepath *tracepath)
 {
-	int64_t next_ns = monotonic_ns();
-	int64_t patience_ns = INT64_MAX;
+	struct trace *trace = tracepath->trace;
+	int64_t names_until_ns = INT64_MAX;
 
 	if (tracepath->options.deadline_ns != 0)
-		patience_ns = next_ns + tracepath->options.deadline_ns;
+		names_until_ns = clock_now_ns() + tracepath->options.deadline_ns;
 	if (tracepath->route_error != 0)
-		trace_stop(tracepath->trace, TRACE_STOP_ERROR, tracepath->route_error);
+		trace_stop(trace, TRACE_STOP_ERROR, tracepath->route_error);
 	tracepath->report.view->begin(&tracepath->page);
-	while (!trace_ended(tracepath->trace) && !tracepath->output_closed) {
-		next_ns = probe_and_listen(tracepath);
-		int64_t show_ns = report_show(&tracepath->report, monotonic_ns());
+	while (!trace_ended(trace) && !tracepath->output_closed) {
+		transport_dispatch(tracepath->transport, RESULTS_A_TURN);
+		if (read_signals(tracepath))
+			trace_stop(trace, TRACE_STOP_INTERRUPT, 0);
+		if (tracepath->down_error != 0)
+			trace_stop(trace, TRACE_STOP_ERROR, tracepath->down_error);
+		send_probes(tracepath);
+		int64_t show_ns = report_show(&tracepath->report, clock_now_ns());
 
+		show_progress(tracepath);
 		write_lines(tracepath);
-		if (!trace_ended(tracepath->trace))
-			wait_until(tracepath, show_ns < next_ns ? show_ns : next_ns);
+		if (!trace_ended(trace))
+			wait_until(tracepath,
+				   show_ns < trace_wake_ns(trace) ? show_ns : trace_wake_ns(trace));
 	}
-	show_rest(tracepath, patience_ns);
+	show_rest(tracepath, names_until_ns);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+/* Says on stderr what went wrong. A reader that is gone has seen what it wanted. */
 static int exit_status(const struct tracepath *tracepath)
 {
+	const struct tracepath_options *options = &tracepath->options;
+
+	if (tracepath->output_closed && tracepath->output_error != 0 &&
+	    tracepath->output_error != EPIPE)
+		fprintf(stderr, "%s: standard output: %s\n", options->program,
+			strerror(tracepath->output_error));
 	if (tracepath->output_closed)
 		return EXIT_FAILURE;
-	if (tracepath->options.reached_or_fail && tracepath->result.stop != TRACE_STOP_REACHED)
-		return STATUS_WRONG;
-	return EXIT_SUCCESS;
-}
-
-static int run(struct tracepath *tracepath, const struct transport_sink *sink)
-{
-	const struct tracepath_options *options = &tracepath->options;
-	int status = set_up(tracepath, sink);
-
-	if (status != FOUND)
-		return status;
-	if (!wait_for_hello(tracepath)) {
-		if (!tracepath->interrupted)
-			fprintf(stderr, "%s: %s\n", options->program, tracepath->down_why);
-		return EXIT_FAILURE;
-	}
-	if (!begin_trace(tracepath)) {
-		fprintf(stderr, "%s: no memory\n", options->program);
-		return EXIT_FAILURE;
-	}
-	trace_and_show(tracepath);
 	if (tracepath->down_error != 0)
 		fprintf(stderr, "%s: %s\n", options->program, tracepath->down_why);
 	else if (tracepath->result.stop == TRACE_STOP_ERROR)
 		fprintf(stderr, "%s: %s: %s\n", options->program, options->destination,
 			strerror(tracepath->result.error));
+	if (tracepath->result.stop == TRACE_STOP_ERROR)
+		return STATUS_WRONG;
+	return options->reached_or_fail && !tracepath->result.reached ? STATUS_WRONG : EXIT_SUCCESS;
+}
+
+static int run(struct tracepath *tracepath, const struct transport_sink *sink)
+{
+	int status = set_up(tracepath, sink);
+
+	if (status != NO_STATUS)
+		return status;
+	if (!wait_for_transport(tracepath))
+		return tracepath->interrupted ? EXIT_FAILURE
+					      : fail(tracepath, "%s", tracepath->down_why);
+	if (!begin_trace(tracepath))
+		return fail(tracepath, "no memory");
+	trace_and_show(tracepath);
 	return exit_status(tracepath);
 }
 
@@ -616,18 +631,16 @@ int tracepath_main(int argc, char **argv)
 
 	if (tracepath == NULL)
 		return EXIT_FAILURE;
-	const struct transport_sink sink = {tracepath, tell_hello, tell_event, tell_down};
+	const struct transport_sink sink = {tracepath, on_ready, on_result, on_down};
 	int status = tracepath_parse(argc, argv, &tracepath->options);
 
 	tracepath->signal_fd = -1;
 	signal(SIGPIPE, SIG_IGN);
-	if (status == FOUND) {
+	if (status == NO_STATUS) {
 		status = run(tracepath, &sink);
 		if (tracepath->transport != NULL)
 			transport_close(tracepath->transport);
 		names_end(tracepath->names);
-		if (tracepath->routes != NULL)
-			route_close(tracepath->routes);
 		trace_free(tracepath->trace);
 		output_close(&tracepath->output);
 	}

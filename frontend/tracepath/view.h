@@ -1,38 +1,46 @@
 /*
- * The faces of a trace: iputils' lines, one JSON document, or JSON Lines. Pure functions from facts
- * to bytes, in tracepath's prober. Names and addresses in them are strangers' words; the views
- * escape what their format gives a meaning.
+ * The output formats of a trace: iputils' lines, one JSON document, or JSON Lines. Pure functions
+ * from facts to bytes, in tracepath. Names and addresses come from strangers; each format escapes
+ * the characters that have a meaning in it.
  */
-#ifndef POSTERN_FRONTEND_TRACE_VIEW_H
-#define POSTERN_FRONTEND_TRACE_VIEW_H
+#ifndef POSTERN_FRONTEND_TRACEPATH_VIEW_H
+#define POSTERN_FRONTEND_TRACEPATH_VIEW_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "frontend/packet_output.h"
-#include "frontend/trace_engine.h"
+#include "frontend/process/output.h"
+#include "frontend/tracepath/engine.h"
 
 enum {
-	/* All that a trace of 255 hops can say, in the wordiest format, several times over. */
+	/* Several times what a trace of 255 hops takes in the longest format. */
 	VIEW_BYTES = 4 << 20,
 	/* An IPv6 address, %, and an interface name (IF_NAMESIZE) or index. */
 	VIEW_ADDRESS_BYTES = 64,
 	VIEW_DEVICE_BYTES = 16,
 };
 
-/* Where and about what a view writes. */
+/* What a view writes to, and what it says about the trace as a whole. */
 struct trace_page {
 	struct output *output;
 	const char *destination; /* as the user wrote it */
-	uint8_t family;
+	uint8_t family;          /* 0: not known, nor the address */
 	uint8_t address[16];
+	bool has_source;
+	uint8_t source[16];
 	uint32_t scope;                 /* of a link-local destination, and of what answers */
 	char device[VIEW_DEVICE_BYTES]; /* the interface of that index */
 	const char *protocol;           /* "udp" */
-	uint8_t first_ttl;
-	bool both; /* name and address */
-	/* the JSON document's: steps wait for the hop at which they show */
+	const char *transport;          /* "direct", "broker" */
+	char started[32];               /* when, as RFC 3339 writes it */
+	const char *error; /* why there is no trace; NULL: the errno of the result tells */
+	bool both;         /* name and address */
+	/* of the text: */
+	uint8_t next_ttl; /* the hop that the next line is about */
+	bool any_line;
+	bool progress; /* a line on the terminal that is to be erased */
+	/* of the JSON document: steps wait for the hop at which they show */
 	unsigned steps;
 	const struct trace_step *step[TRACE_STEPS];
 	char step_name[TRACE_STEPS][256];
@@ -52,6 +60,10 @@ extern const struct trace_view trace_jsonl_view;
 /* Adds formatted text to the page; at most 1 KiB at once. */
 void view_print(struct trace_page *page, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* Shows on a terminal which size is tried in the search for a black hole, on a line that the next
+ * output erases. */
+void view_progress(struct trace_page *page, uint32_t bytes);
 
 /* The address as people write it, with %interface if it has a scope. */
 const char *view_address(const struct trace_page *page, uint8_t family, const uint8_t address[16],

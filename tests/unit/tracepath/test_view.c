@@ -1,6 +1,6 @@
 /*
- * tracepath's views on facts made by hand: iputils' lines to the character, JSON that stays JSON
- * whatever strangers call themselves, and the report's wait for names.
+ * tracepath's output formats on facts made by hand: iputils' lines to the character, and JSON that
+ * stays valid with any bytes in names.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/trace_answer.h"
-#include "frontend/trace_report.h"
-#include "frontend/trace_view.h"
+#include "frontend/tracepath/answer.h"
+#include "frontend/tracepath/report.h"
+#include "frontend/tracepath/view.h"
 
 static struct output output;
 
@@ -23,7 +23,9 @@ static struct trace_page page(uint8_t family)
 				   .family = family,
 				   .address = {203, 0, 113, 1},
 				   .protocol = "udp",
-				   .first_ttl = 1};
+				   .transport = "direct",
+				   .started = "2026-11-26T15:00:00Z",
+				   .next_ttl = 1};
 }
 
 /* What was written since the last call. */
@@ -94,17 +96,24 @@ Test(trace_view, hops_as_iputils_prints_them)
 	expect_hop(&on, &hop, NULL,
 		   " 3:  198.18.2.2                                          3079.260ms reached\n");
 	expect_hop(&on, &hop,
-		   "a-name-that-is-longer-than-the-column-that-it-shall-stand-in.example",
-		   " 3:  a-name-that-is-longer-than-the-column-that-it-shall-stand-in.example "
+		   "a-name-that-is-longer-than-the-column-that-it-has-to-stand-in.example",
+		   " 3:  a-name-that-is-longer-than-the-column-that-it-has-to-stand-in.example "
 		   "3079.260ms reached\n");
 	hop.data = true;
 	expect_hop(&on, &hop, NULL, " 3?: reply received 8)\n");
-	hop = (struct trace_hop){.ttl = 12};
+	hop = (struct trace_hop){.ttl = 12, .outcome = TRACE_SILENT};
 	expect_hop(&on, &hop, NULL, "12:  no reply\n");
+	hop.outcome = TRACE_UNKNOWN;
+	expect_hop(&on, &hop, NULL, "");
+	hop = router;
+	hop.outcome = TRACE_REACHED;
+	hop.ttl_uncertain = true;
+	expect_hop(&on, &hop, NULL,
+		   " 3?: 198.18.2.2                                            0.058ms reached\n");
 	output_close(&output);
 }
 
-Test(trace_view, refusals_as_linux_tells_them)
+Test(trace_view, refusals_as_linux_reports_them)
 {
 	static const struct {
 		uint8_t family;
@@ -149,24 +158,54 @@ Test(trace_view, steps_and_summaries_as_iputils_prints_them)
 	expect_step(
 		&on, &step, NULL,
 		" 2:  198.18.0.2                                            0.000ms pmtu 1400\n");
-	step.black_hole = true;
+	step.black_hole = step.has_after_hop = true;
 	step.after_hop = 1;
 	expect_step(
 		&on, &step, NULL,
 		" 2?: 198.18.0.2                                          pmtu 1400 (black hole "
 		"after hop 1)\n");
+	step.has_after_hop = step.has_address = false;
+	expect_step(
+		&on, &step, NULL,
+		" 2?: [UNKNOWN]                                           pmtu 1400 (black hole "
+		"before hop 2)\n");
+	on.any_line = false;
 	expect_end(&on, &result, "     Resume: pmtu 1400 hops 4 back 5 \n");
 	result = (struct trace_result){.stop = TRACE_STOP_MAX_HOPS, .mtu_bytes = 1400};
 	expect_end(&on, &result, "     Too many hops: pmtu 1400\n     Resume: pmtu 1400 \n");
 	result.stop = TRACE_STOP_UNREACHABLE;
 	expect_end(&on, &result, "     Resume: pmtu 1400 \n");
-	on.first_ttl = 1;
 	result.stop = TRACE_STOP_ERROR;
+	result.error = EPIPE;
 	expect_end(&on, &result, " 1:  send failed\n     Resume: pmtu 1400 \n");
+	on.any_line = true;
+	expect_end(&on, &result, "     Cut short: Broken pipe\n");
+	result.stop = TRACE_STOP_DEADLINE;
+	expect_end(&on, &result, "     Cut short: deadline\n");
+	result.stop = TRACE_STOP_INTERRUPT;
+	expect_end(&on, &result, "     Cut short: interrupted\n");
+	result.stop = TRACE_STOP_BLACKHOLE;
+	expect_end(&on, &result, "     Path MTU not found\n     Resume: \n");
+	result = (struct trace_result){.has_hops = true, .hops = 4};
+	expect_end(&on, &result, "     Resume: hops 4 \n");
 	output_close(&output);
 }
 
-Test(trace_view, json_strings_hold_whatever_bytes_there_are)
+Test(trace_view, progress_is_erased_by_the_next_line)
+{
+	struct trace_page on = page(4);
+	struct trace_hop hop = {.ttl = 10, .outcome = TRACE_SILENT};
+
+	view_progress(&on, 1400);
+	cr_assert_str_eq(written(), " 1?: large packets get no answer: trying 1400");
+	view_progress(&on, 1450);
+	cr_assert_str_eq(written(), "\r\033[K 1?: large packets get no answer: trying 1450");
+	expect_hop(&on, &hop, NULL, "\r\033[K10:  no reply\n");
+	expect_hop(&on, &hop, NULL, "10:  no reply\n");
+	output_close(&output);
+}
+
+Test(trace_view, json_strings_hold_any_bytes)
 {
 	static const struct {
 		const char *bytes;
@@ -184,7 +223,7 @@ Test(trace_view, json_strings_hold_whatever_bytes_there_are)
 		{"\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\""},
 		{"\xf0\x9f\x98", "\"\\ufffd\\ufffd\\ufffd\""},
 	};
-	char expected[256];
+	char expected[512];
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct trace_page on = page(4);
@@ -192,8 +231,10 @@ Test(trace_view, json_strings_hold_whatever_bytes_there_are)
 		on.destination = cases[i].bytes;
 		trace_jsonl_view.begin(&on);
 		snprintf(expected, sizeof expected,
-			 "{\"event\":\"start\",\"destination\":%s,\"address\":\"203.0.113.1\","
-			 "\"family\":4,\"protocol\":\"udp\"}\n",
+			 "{\"event\":\"start\",\"version\":1,\"destination\":%s,"
+			 "\"address\":\"203.0.113.1\",\"source\":null,\"family\":4,"
+			 "\"protocol\":\"udp\",\"transport\":\"direct\","
+			 "\"started\":\"2026-11-26T15:00:00Z\"}\n",
 			 cases[i].json);
 		cr_assert_str_eq(written(), expected);
 		output_close(&output);
@@ -207,9 +248,15 @@ Test(trace_view, the_document_puts_steps_to_their_hops)
 	struct trace_step steps[3] = {
 		{.ttl = 3, .local = true, .mtu_bytes = 1500},
 		{.ttl = 3, .has_address = true, .address = {198, 18, 1, 2}, .mtu_bytes = 1400},
-		{.ttl = 9, .black_hole = true, .after_hop = 8, .mtu_bytes = 1300}};
+		{.ttl = 9,
+		 .black_hole = true,
+		 .has_after_hop = true,
+		 .after_hop = 8,
+		 .mtu_bytes = 1300}};
 	struct trace_result result = {.stop = TRACE_STOP_DEADLINE, .mtu_bytes = 1300};
 
+	on.has_source = true;
+	on.source[0] = 198;
 	trace_json_view.begin(&on);
 	for (int i = 0; i < 3; i++)
 		trace_json_view.fact(
@@ -220,8 +267,9 @@ Test(trace_view, the_document_puts_steps_to_their_hops)
 			     NULL);
 	cr_assert_str_eq(
 		written(),
-		"{\"destination\":\"target.example\",\"address\":\"203.0.113.1\",\"family\":4,"
-		"\"protocol\":\"udp\",\"hops\":[\n"
+		"{\"version\":1,\"destination\":\"target.example\",\"address\":\"203.0.113.1\","
+		"\"source\":\"198.0.0.0\",\"family\":4,\"protocol\":\"udp\","
+		"\"transport\":\"direct\",\"started\":\"2026-11-26T15:00:00Z\",\"hops\":[\n"
 		"{\"ttl\":3,\"outcome\":\"router\",\"address\":\"198.18.2.2\",\"rtt_ms\":[0.059],"
 		"\"back\":3,\"asymmetric\":false,\"pmtu_events\":["
 		"{\"mtu\":1500,\"local\":true,\"black_hole\":false},"
@@ -229,7 +277,8 @@ Test(trace_view, the_document_puts_steps_to_their_hops)
 		"\"name\":\"n\\\"\",\"rtt_ms\":0.000}]},\n"
 		"{\"ttl\":9,\"outcome\":\"unknown\",\"rtt_ms\":[],\"pmtu_events\":["
 		"{\"mtu\":1300,\"local\":false,\"black_hole\":true,\"after_hop\":8}]}\n"
-		"],\"pmtu\":1300,\"stop_reason\":\"deadline\"}\n");
+		"],\"pmtu\":null,\"hop_count\":null,\"back\":null,"
+		"\"stop_reason\":\"deadline\"}\n");
 	output_close(&output);
 }
 
@@ -297,13 +346,14 @@ Test(trace_report, without_names_nothing_waits)
 static struct trace_answer meaning(uint8_t family, uint8_t protocol, uint8_t type, uint8_t code,
 				   bool from_destination)
 {
-	struct record_probe probe = {.family = family, .protocol = protocol, .destination = {203}};
-	struct record_event event = {
-		.what = EVENT_ICMP, .icmp_type = type, .icmp_code = code, .responder = {198}};
+	struct probe_request request = {
+		.family = family, .protocol = protocol, .destination = {203}};
+	struct probe_result result = {.kind = RESULT_ICMP,
+				      .icmp_type = type,
+				      .icmp_code = code,
+				      .responder = {from_destination ? 203 : 198}};
 
-	if (from_destination)
-		event.responder[0] = 203;
-	return trace_answer_of(&probe, &event);
+	return trace_answer_of(&request, &result);
 }
 
 Test(trace_answer, every_icmp_error_has_a_meaning)
@@ -349,25 +399,45 @@ Test(trace_answer, a_destination_that_refuses_a_protocol_was_reached)
 	cr_assert_eq(meaning(4, IPPROTO_UDP, 3, 2, true).kind, TRACE_ANSWER_UNREACHABLE);
 }
 
-Test(trace_answer, times_and_failures)
+Test(trace_answer, replies)
 {
-	struct record_probe probe = {.family = 4, .protocol = IPPROTO_UDP};
-	struct record_event event = {.what = EVENT_FAILED, .error = ENETUNREACH};
-	struct trace_answer answer = trace_answer_of(&probe, &event);
+	struct probe_request request = {.family = 4, .protocol = IPPROTO_UDP};
+	struct probe_result result = {
+		.kind = RESULT_REPLY, .rtt_ns = 4000, .known = KNOWN_REPLY_TTL, .reply_ttl = 60};
+	struct trace_answer answer = trace_answer_of(&request, &result);
 
-	cr_assert_eq(answer.kind, TRACE_ANSWER_FAILED);
-	cr_assert_eq(answer.error, ENETUNREACH);
-	event = (struct record_event){.what = EVENT_REPLY,
-				      .sent_ns = 1000,
-				      .received_ns = 5000,
-				      .known = EVENT_REPLY_TTL,
-				      .reply_ttl = 60,
-				      .quoted_ttl = 9};
-	answer = trace_answer_of(&probe, &event);
 	cr_assert_eq(answer.kind, TRACE_ANSWER_REACHED);
 	cr_assert(answer.data);
 	cr_assert_eq(answer.rtt_ns, 4000);
-	cr_assert(answer.has_reply_ttl && !answer.has_quoted_ttl);
-	event.what = EVENT_BUSY;
-	cr_assert_eq(trace_answer_of(&probe, &event).kind, TRACE_ANSWER_BUSY);
+	cr_assert(answer.has_reply_ttl);
+	cr_assert_eq(answer.reply_ttl, 60);
+	request.protocol = IPPROTO_TCP;
+	result.known = 0;
+	answer = trace_answer_of(&request, &result);
+	cr_assert(!answer.data && !answer.has_reply_ttl);
+	result.kind = RESULT_LOST;
+	cr_assert_eq(trace_answer_of(&request, &result).kind, TRACE_ANSWER_LOST);
+}
+
+Test(trace_answer, failures)
+{
+	static const struct {
+		int error;
+		enum trace_answer_kind kind;
+	} cases[] = {
+		{ENETUNREACH, TRACE_ANSWER_FAILED}, {EACCES, TRACE_ANSWER_FAILED},
+		{ENOBUFS, TRACE_ANSWER_BUSY},       {EAGAIN, TRACE_ANSWER_BUSY},
+		{ENOMEM, TRACE_ANSWER_BUSY},        {EMSGSIZE, TRACE_ANSWER_TOO_LARGE},
+	};
+	const struct probe_request request = {.family = 4, .protocol = IPPROTO_UDP};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct probe_result result = {
+			.kind = RESULT_FAILED, .error = cases[i].error, .mtu_bytes = 1500};
+		struct trace_answer answer = trace_answer_of(&request, &result);
+
+		cr_assert_eq(answer.kind, cases[i].kind, "case %zu", i);
+		cr_assert_eq(answer.error, cases[i].error, "case %zu", i);
+		cr_assert_eq(answer.mtu_bytes, 1500, "case %zu", i);
+	}
 }
