@@ -1,92 +1,54 @@
 /*
- * The broker's end of the channel. Runs in the broker and distrusts the peer, which may be any
- * program that was given a socketpair: lengths, kinds and reserved bytes are checked here, meanings
- * by policy/admission.c. A peer that does not read its events stops the broker, not more.
+ * The broker's end of the channel: reads messages, queues and sends records. Runs in the broker and
+ * distrusts the peer, which may be any program with a socketpair. Lengths are checked here, what
+ * the records say by policy/validate.c.
  */
 #include "broker/channel.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include "broker/descriptors.h"
-#include "broker/large_table.h"
-#include "broker/last_line.h"
+#include "broker/fatal.h"
+#include "policy/descriptors.h"
 
 enum {
-	EXIT_VIOLATION = 65, /* EX_DATAERR */
-	/* A batch of answers and a batch of refused requests must find room. */
-	EVENTS_ROOM = 2 * RECORD_BATCH,
-	EVENTS_MAX = 2 * EVENTS_ROOM,
-	EXTENDED_MAX = RECORD_BATCH,
-	/* Extended events are nine times as long: so many make a message of some 9 kB. */
-	EXTENDED_BATCH = 16,
-	/* One byte more than the longest message, to notice longer ones. */
-	READ_BYTES = RECORD_BATCH * sizeof(struct record_probe) + 1,
+	QUEUE_BYTES = RECORD_BATCH * sizeof(struct record_long_answer),
+	/* A batch of short answers. Six long ones fit as well. */
+	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_answer),
 };
 
-static LARGE_TABLE struct record_event events[EVENTS_MAX];
-static size_t event_count;
-static LARGE_TABLE struct record_event_ext extended[EXTENDED_MAX];
-static size_t extended_count;
+static uint8_t queue[QUEUE_BYTES];
+static size_t queue_begin, queue_end;
 
-static LARGE_TABLE union {
-	uint8_t kind;
-	struct record_probe probes[RECORD_BATCH];
-	struct record_cancel cancels[RECORD_BATCH];
-	uint8_t bytes[READ_BYTES];
-} incoming;
-
-_Noreturn void channel_violation(const char *what)
+void channel_check(void)
 {
-	char line[200];
-	int length = snprintf(line, sizeof(line), "postern-broker: the front end sent %s\n", what);
-
-	if (length > 0 && (size_t)length < sizeof(line))
-		last_line(line, (size_t)length);
-	_exit(EXIT_VIOLATION);
-}
-
-bool channel_check(struct step_failure *failure)
-{
-	static const char *const remedy =
-		"descriptor 0 must be one end of a socketpair(AF_UNIX, SOCK_SEQPACKET); start "
-		"mtr-packet or tracepath instead, which make one";
-	int domain = 0;
+	struct sockaddr_storage peer;
+	socklen_t peer_bytes = sizeof(peer), type_bytes = sizeof(int);
 	int type = 0;
-	socklen_t bytes = sizeof(int);
 
-	failure->exit_status = STEP_BAD_CHANNEL;
-	if (getsockopt(DESC_CHANNEL, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) != 0 ||
-	    getsockopt(DESC_CHANNEL, SOL_SOCKET, SO_TYPE, &type, &bytes) != 0) {
-		step_failed(failure, "look at the channel on descriptor 0", remedy);
-		failure->exit_status = STEP_BAD_CHANNEL;
-		return false;
-	}
-	if (domain == AF_UNIX && type == SOCK_SEQPACKET)
-		return true;
-	*failure = (struct step_failure){.step = "the channel on descriptor 0 is another kind of "
-						 "socket",
-					 .remedy = remedy,
-					 .exit_status = STEP_BAD_CHANNEL};
-	return false;
+	/* A listening socket has no peer. */
+	if (getsockopt(DESC_CHANNEL, SOL_SOCKET, SO_TYPE, &type, &type_bytes) != 0 ||
+	    type != SOCK_SEQPACKET ||
+	    getpeername(DESC_CHANNEL, (struct sockaddr *)&peer, &peer_bytes) != 0 ||
+	    peer.ss_family != AF_UNIX)
+		fatal(FATAL_CHANNEL, "descriptor 0 is no connected AF_UNIX SOCK_SEQPACKET socket",
+		      0, "start mtr-packet or tracepath instead, which start the broker");
 }
 
-/* 1: sent; 0: not now. A peer that is gone ends the broker like a closed channel. Not sendmsg(2),
- * which could pass a descriptor: policy/filter/table_broker.c says what that would give away. */
-static int send_message(const void *bytes, size_t length)
+/* False if the front end must read first. Not sendmsg(2), which could pass a raw socket to another
+ * process. */
+static bool send_message(const void *bytes, size_t length)
 {
 	if (send(DESC_CHANNEL, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-		return 1;
+		return true;
 	if (errno == EAGAIN || errno == ENOBUFS)
-		return 0;
-	_exit(0);
+		return false;
+	_exit(0); /* the front end has closed the channel */
 }
 
-bool channel_hello(uint32_t features, struct step_failure *failure)
+void channel_hello(uint32_t features, const uint16_t probe_id[RECORD_PROBE_IDS])
 {
 	struct record_hello hello = {
 		.kind = RECORD_HELLO,
@@ -94,110 +56,63 @@ bool channel_hello(uint32_t features, struct step_failure *failure)
 		.features = features,
 		.slots = RECORD_SLOTS,
 		.batch = RECORD_BATCH,
-		.extension_bytes = RECORD_EXTENSION_BYTES,
 	};
 
-	if (send_message(&hello, sizeof(hello)) == 1)
-		return true;
-	return step_failed(failure, "send the hello on the channel", "read from the channel");
+	memcpy(hello.probe_id, probe_id, sizeof(hello.probe_id));
+	if (!send_message(&hello, sizeof(hello)))
+		fatal(FATAL_CHANNEL, "send the hello", errno, "read from the channel");
 }
 
-/* Whether the message is a whole number of records of `size`, all of `kind`. */
-static bool is_made_of(size_t length, size_t size, uint8_t kind)
+size_t channel_read(const struct record_probe **requests)
 {
-	if (length == 0 || length % size != 0 || length / size > RECORD_BATCH)
-		return false;
-	for (size_t at = 0; at < length; at += size)
-		if (incoming.bytes[at] != kind)
+	static struct record_probe incoming[RECORD_BATCH];
+	struct iovec piece = {.iov_base = incoming, .iov_len = sizeof(incoming)};
+	/* No room for control data: the kernel closes a passed descriptor and sets MSG_CTRUNC. */
+	struct mmsghdr message = {.msg_hdr = {.msg_iov = &piece, .msg_iovlen = 1}};
+
+	/* Raw sockets are read by recvmmsg(2) as well: the filter needs to allow one call less. */
+	if (recvmmsg(DESC_CHANNEL, &message, 1, MSG_DONTWAIT, NULL) < 0) {
+		if (errno == EAGAIN || errno == EINTR)
+			return 0;
+		_exit(0);
+	}
+	if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
+		fatal(FATAL_BAD_REQUEST, "the front end sent a message with ancillary data", 0,
+		      NULL);
+	if (message.msg_len == 0)
+		_exit(0);
+	if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 ||
+	    message.msg_len % sizeof(incoming[0]) != 0)
+		fatal(FATAL_BAD_REQUEST, "the front end sent a message of a wrong length", 0, NULL);
+	*requests = incoming;
+	return message.msg_len / sizeof(incoming[0]);
+}
+
+void channel_queue(const void *record, size_t bytes)
+{
+	if (bytes > sizeof(queue) - queue_end)
+		fatal(FATAL_START, "the queue of the channel is full", 0, NULL);
+	memcpy(queue + queue_end, record, bytes);
+	queue_end += bytes;
+}
+
+bool channel_flush(void)
+{
+	while (queue_begin < queue_end) {
+		/* Records of one kind make a message. */
+		uint8_t kind = queue[queue_begin];
+		size_t each = kind == RECORD_ANSWER        ? sizeof(struct record_answer)
+			      : kind == RECORD_LONG_ANSWER ? sizeof(struct record_long_answer)
+							   : sizeof(struct record_failure);
+		size_t end = queue_begin + each;
+		while (end < queue_end && queue[end] == kind &&
+		       end + each <= queue_begin + MESSAGE_BYTES)
+			end += each;
+		if (!send_message(queue + queue_begin, end - queue_begin))
 			return false;
+		queue_begin = end;
+	}
+	queue_begin = 0;
+	queue_end = 0;
 	return true;
-}
-
-static void check_cancels(const struct channel_message *message)
-{
-	static const uint8_t zero[sizeof(message->cancels->reserved)];
-
-	for (size_t i = 0; i < message->count; i++)
-		if (memcmp(message->cancels[i].reserved, zero, sizeof(zero)) != 0)
-			channel_violation("a cancellation whose reserved bytes are not zero");
-}
-
-enum channel_result channel_read(struct channel_message *message)
-{
-	struct iovec piece = {.iov_base = incoming.bytes, .iov_len = sizeof(incoming.bytes)};
-	/* No room for control data: a descriptor that is passed sets MSG_CTRUNC and is closed. */
-	struct msghdr header = {.msg_iov = &piece, .msg_iovlen = 1};
-	ssize_t length = recvmsg(DESC_CHANNEL, &header, MSG_DONTWAIT);
-
-	if (length < 0 && (errno == EAGAIN || errno == EINTR))
-		return CHANNEL_NOTHING;
-	if ((header.msg_flags & MSG_CTRUNC) != 0)
-		channel_violation("a message with ancillary data");
-	if (length <= 0)
-		return CHANNEL_CLOSED;
-	if ((header.msg_flags & MSG_TRUNC) != 0)
-		channel_violation("a message that is too long");
-
-	message->kind = incoming.kind;
-	if (is_made_of((size_t)length, sizeof(struct record_probe), RECORD_PROBE)) {
-		message->count = (size_t)length / sizeof(struct record_probe);
-		message->probes = incoming.probes;
-		return CHANNEL_MESSAGE;
-	}
-	if (!is_made_of((size_t)length, sizeof(struct record_cancel), RECORD_CANCEL))
-		channel_violation("a message that is no whole number of records of one kind");
-	message->count = (size_t)length / sizeof(struct record_cancel);
-	message->cancels = incoming.cancels;
-	check_cancels(message);
-	return CHANNEL_MESSAGE;
-}
-
-void channel_event(const struct record_event *event, const uint8_t *extension)
-{
-	/* channel_has_room() was asked: this is for the day when somebody forgets to. */
-	if (extension == NULL ? event_count == EVENTS_MAX : extended_count == EXTENDED_MAX)
-		_exit(1);
-	if (extension == NULL) {
-		struct record_event *made = &events[event_count++];
-		*made = *event;
-		made->kind = RECORD_EVENT;
-		made->extension_bytes = 0;
-		return;
-	}
-	struct record_event_ext *made = &extended[extended_count++];
-	memset(made, 0, sizeof(*made));
-	made->event = *event;
-	made->event.kind = RECORD_EVENT_EXT;
-	memcpy(made->extension, extension, event->extension_bytes);
-}
-
-/* Sends the records of one kind from the front of their queue; how many are left. */
-static size_t send_records(void *records, size_t size, size_t count, size_t batch)
-{
-	uint8_t *bytes = records;
-	size_t sent = 0;
-
-	while (sent < count) {
-		size_t now = count - sent < batch ? count - sent : batch;
-		if (send_message(bytes + sent * size, now * size) == 0)
-			break;
-		sent += now;
-	}
-	if (sent != 0 && sent != count)
-		memmove(bytes, bytes + sent * size, (count - sent) * size);
-	return count - sent;
-}
-
-bool channel_ready(void)
-{
-	event_count = send_records(events, sizeof(events[0]), event_count, RECORD_BATCH);
-	if (event_count == 0)
-		extended_count =
-			send_records(extended, sizeof(extended[0]), extended_count, EXTENDED_BATCH);
-	return event_count == 0 && extended_count == 0;
-}
-
-bool channel_has_room(void)
-{
-	return event_count <= EVENTS_MAX - EVENTS_ROOM && extended_count == 0;
 }

@@ -1,6 +1,5 @@
 /*
- * The broker's end of the channel: whole messages of records in, events out. Distrusts the peer:
- * whatever is not exactly as common/record.h says ends the process.
+ * The broker's end of the channel. Runs in the broker.
  */
 #ifndef POSTERN_BROKER_CHANNEL_H
 #define POSTERN_BROKER_CHANNEL_H
@@ -10,44 +9,23 @@
 #include <stdint.h>
 
 #include "common/record.h"
-#include "policy/step.h"
 
-/* What came in one message. */
-struct channel_message {
-	enum record_kind kind; /* RECORD_PROBE or RECORD_CANCEL */
-	size_t count;          /* records, 1..RECORD_BATCH */
-	union {
-		const struct record_probe *probes;
-		const struct record_cancel *cancels;
-	};
-};
+/* Ends the broker unless descriptor 0 is a connected AF_UNIX SOCK_SEQPACKET socket. */
+void channel_check(void);
 
-enum channel_result {
-	CHANNEL_MESSAGE, /* *message is filled in, valid until the next call */
-	CHANNEL_NOTHING, /* nothing there now */
-	CHANNEL_CLOSED,  /* the front end is gone */
-};
+/* Sends the hello, the first message. */
+void channel_hello(uint32_t features, const uint16_t probe_id[RECORD_PROBE_IDS]);
 
-/* Checks that descriptor 0 is an AF_UNIX SOCK_SEQPACKET socket. */
-bool channel_check(struct step_failure *failure);
+/* Reads one message. Returns how many requests it has, with *requests valid until the next call; 0
+ * if there is no message. They are not validated, not even their kind. Ends the broker with status
+ * 0 if the channel is closed. */
+size_t channel_read(const struct record_probe **requests);
 
-/* Says hello. */
-bool channel_hello(uint32_t features, struct step_failure *failure);
+/* Queues a copy of a record: an answer, a long answer or a failure. If channel_flush() has returned
+ * true, there is room for RECORD_BATCH records of any kind. */
+void channel_queue(const void *record, size_t bytes);
 
-/* Reads one message. Ends the process if it breaks the rules. */
-enum channel_result channel_read(struct channel_message *message);
-
-/* Queues an event; there is room for it if channel_has_room() said so before the batch. */
-void channel_event(const struct record_event *event, const uint8_t *extension);
-
-/* Sends what is queued as far as the front end takes it. True if all of it is gone. */
-bool channel_ready(void);
-
-/* There is room for a batch of events from receiving and one from sending, as there always is when
- * channel_ready() has just said yes. */
-bool channel_has_room(void);
-
-/* Ends the process because the front end broke a rule: one line on stderr, EX_DATAERR. */
-_Noreturn void channel_violation(const char *what);
+/* Sends what is queued. False if something is left, because the front end does not read. */
+bool channel_flush(void);
 
 #endif

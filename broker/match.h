@@ -1,36 +1,28 @@
 /*
- * Recognises answers. Runs in the broker, on packets that anyone may have sent: one is an answer
- * only if everything in it agrees with an open probe.
+ * The open probes, and which of them a packet answers. Runs in the broker, on packets that anyone
+ * may have sent.
  */
-#ifndef POSTERN_BROKER_ANSWER_H
-#define POSTERN_BROKER_ANSWER_H
+#ifndef POSTERN_BROKER_MATCH_H
+#define POSTERN_BROKER_MATCH_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "broker/probe_table.h"
 #include "common/record.h"
 
-/* A packet as a raw socket received it, from its transport header on. Every pointer refers to the
- * caller's buffers. */
-struct received {
-	uint8_t family;   /* 4 or 6 */
-	uint8_t protocol; /* of the socket, as in struct record_probe */
-	uint8_t ttl;
-	const uint8_t *source; /* addresses of the family's size */
-	const uint8_t *destination;
-	const uint8_t *transport;
-	size_t transport_bytes;
-	const uint8_t *tail; /* what did not fit into the first buffer: only checksums look at it */
-	size_t tail_bytes;
-};
+/* Opens the slot that the request's cookie names, and closes before what was open in it. `packet`
+ * is what was sent, from the transport header on; `sent_ns` by CLOCK_MONOTONIC. */
+void match_open(const struct record_probe *request, const uint8_t *packet, size_t bytes,
+		int64_t sent_ns);
 
-/* Finds the probe that the packet answers and fills in what the event says of the answer: what,
- * icmp_type, icmp_code, responder, mtu_bytes, known, reply_ttl, quoted_ttl, quoted_tos; with
- * *extension and event->extension_bytes set if there is one (pointing into `received`). Returns
- * NULL if it answers none. */
-struct probe *answer_recognise(const struct received *received, struct record_event *event,
-			       const uint8_t **extension);
+/* Closes the slot that a cookie names, if it is open. */
+void match_close(uint32_t cookie);
+
+/* Whether a packet answers an open probe. If it does, closes the probe and fills in cookie and
+ * sent_ns of the answer. Before, its protocol, responder and local address are filled in. `packet`
+ * is the answer from the transport header on, as far as it was read. */
+bool match_answer(uint8_t family, struct record_answer *answer, const uint8_t *packet,
+		  size_t bytes);
 
 #endif

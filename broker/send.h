@@ -1,24 +1,15 @@
 /*
- * Sends probes. Runs in the broker, on requests that were admitted.
+ * Sends probes. Runs in the broker.
  */
-#ifndef POSTERN_BROKER_TRANSMIT_H
-#define POSTERN_BROKER_TRANSMIT_H
+#ifndef POSTERN_BROKER_SEND_H
+#define POSTERN_BROKER_SEND_H
 
-#include <stddef.h>
+#include <stdint.h>
 
 #include "common/record.h"
 
-enum {
-	/* What a packet takes up in a socket's buffer beside its bytes. */
-	TRANSMIT_OVERHEAD_BYTES = 768,
-	/* Bytes of the probes of one call, each with its overhead: their answers, if this very host
-	 * gives them, find room in half of the least buffer that a receiving socket has, which is
-	 * twice net.core.rmem_max (broker/sockets.c). */
-	TRANSMIT_BYTES = 212992,
-};
-
-/* Sends up to RECORD_BATCH probes of TRANSMIT_BYTES at most. Each request's slot must be free.
- * Probes that left are open afterwards; for each other one an event is queued on the channel. */
-void transmit_probes(const struct record_probe *requests, size_t count);
+/* Sends a valid request; `id` is the held port that it names. The probe is open then, unless the
+ * kernel refuses it: a failure is queued. */
+void send_probe(const struct record_probe *request, uint16_t id);
 
 #endif

@@ -1,16 +1,13 @@
 /*
- * The broker's one loop. Runs confined, until the front end is gone.
+ * The broker's loop. Runs in the broker after lock-down, until the front end is gone.
  */
 #ifndef POSTERN_BROKER_SERVE_H
 #define POSTERN_BROKER_SERVE_H
 
-#include "broker/descriptors.h"
+#include <stdint.h>
 
-enum {
-	/* Channel, receiving raw sockets, local ports: what is polled at once at the most. */
-	SERVE_POLLED = 1 + RAW_SOCKETS / 2 + LOCAL_PORTS,
-};
+#include "common/record.h"
 
-_Noreturn void serve(void);
+_Noreturn void serve(const uint16_t probe_id[RECORD_PROBE_IDS]);
 
 #endif

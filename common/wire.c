@@ -1,135 +1,80 @@
 /*
- * Reads IP headers, of answers and of the probes they quote. Pure functions in both processes;
- * every byte may be forged and every length is checked against what is really there.
+ * Reads IP headers, of answers and of the probes they quote. Pure functions in both processes.
+ * Every byte may be forged, and every length is checked against what is really there.
  */
 #include "common/wire.h"
 
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
-#include <sys/socket.h>
 
 enum {
-	IPV4_HEADER_BYTES = 20,
-	IPV6_HEADER_BYTES = 40,
-	/* A probe leaves with at most a fragment header; middle boxes may add one or two more. */
-	IPV6_EXTENSIONS_MAX = 4,
+	FRAGMENT_HEADER_BYTES = 8, /* RFC 8200 4.5 */
 };
 
-static const struct wire_family families[] = {
-	{
-		.family = 4,
-		.domain = AF_INET,
-		.address_bytes = 4,
-		.header_bytes = IPV4_HEADER_BYTES,
-		.icmp_protocol = IPPROTO_ICMP,
-		.echo_request = ICMP_ECHO,
-		.echo_reply = ICMP_ECHOREPLY,
-		.unreachable = ICMP_DEST_UNREACH,
-		.time_exceeded = ICMP_TIME_EXCEEDED,
-		.parameter_problem = ICMP_PARAMETERPROB,
-		.packet_too_big = ICMP_DEST_UNREACH,
-		.packet_too_big_code = ICMP_FRAG_NEEDED,
-		.extension_length = 5,
-		.extension_unit = 4,
-	},
-	{
-		.family = 6,
-		.domain = AF_INET6,
-		.address_bytes = 16,
-		.header_bytes = IPV6_HEADER_BYTES,
-		.icmp_protocol = IPPROTO_ICMPV6,
-		.echo_request = ICMP6_ECHO_REQUEST,
-		.echo_reply = ICMP6_ECHO_REPLY,
-		.unreachable = ICMP6_DST_UNREACH,
-		.time_exceeded = ICMP6_TIME_EXCEEDED,
-		.parameter_problem = ICMP6_PARAM_PROB,
-		.packet_too_big = ICMP6_PACKET_TOO_BIG,
-		.packet_too_big_code = -1,
-		.extension_length = 4,
-		.extension_unit = 8,
-	},
+/* clang-format off */
+static const struct wire_family ipv4 = {
+	.family = 4, .address_bytes = 4, .header_bytes = 20,
+	.ttl_at = 8, .protocol_at = 9, .length_at = 2, .source_at = 12,
+	.icmp_protocol = IPPROTO_ICMP, .echo_request = ICMP_ECHO, .echo_reply = ICMP_ECHOREPLY,
+	.unreachable = ICMP_DEST_UNREACH, .time_exceeded = ICMP_TIME_EXCEEDED,
+	.parameter_problem = ICMP_PARAMETERPROB,
+	.packet_too_big = ICMP_DEST_UNREACH, .packet_too_big_code = ICMP_FRAG_NEEDED,
+	.extension_length = 5, .extension_unit = 4,
 };
+
+static const struct wire_family ipv6 = {
+	.family = 6, .address_bytes = 16, .header_bytes = 40,
+	.ttl_at = 7, .protocol_at = 6, .length_at = 4, .source_at = 8,
+	.icmp_protocol = IPPROTO_ICMPV6, .echo_request = ICMP6_ECHO_REQUEST,
+	.echo_reply = ICMP6_ECHO_REPLY,
+	.unreachable = ICMP6_DST_UNREACH, .time_exceeded = ICMP6_TIME_EXCEEDED,
+	.parameter_problem = ICMP6_PARAM_PROB,
+	.packet_too_big = ICMP6_PACKET_TOO_BIG, .packet_too_big_code = -1,
+	.extension_length = 4, .extension_unit = 8,
+};
+/* clang-format on */
 
 const struct wire_family *wire_family(uint8_t family)
 {
-	if (family == 4)
-		return &families[0];
-	return family == 6 ? &families[1] : NULL;
-}
-
-static bool read_ipv4(const uint8_t *packet, size_t length, struct wire_ip *ip)
-{
-	size_t header_bytes = (size_t)(packet[0] & 15) * 4;
-
-	if (header_bytes < IPV4_HEADER_BYTES || header_bytes > length)
-		return false;
-	ip->tos = packet[1];
-	ip->ttl = packet[8];
-	ip->protocol = packet[9];
-	ip->later_fragment = (wire_get16(packet + 6) & 0x1fff) != 0;
-	ip->source = packet + 12;
-	ip->destination = packet + 16;
-	ip->transport = packet + header_bytes;
-	ip->transport_bytes = length - header_bytes;
-
-	size_t total_bytes = wire_get16(packet + 2);
-	if (total_bytes < header_bytes)
-		return false;
-	if (total_bytes - header_bytes < ip->transport_bytes)
-		ip->transport_bytes = total_bytes - header_bytes;
-	return true;
-}
-
-static bool is_ipv6_extension(uint8_t protocol)
-{
-	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
-	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT;
-}
-
-static bool read_ipv6(const uint8_t *packet, size_t length, struct wire_ip *ip)
-{
-	ip->tos = (uint8_t)(wire_get16(packet) >> 4);
-	ip->ttl = packet[7];
-	ip->protocol = packet[6];
-	ip->later_fragment = false;
-	ip->source = packet + 8;
-	ip->destination = packet + 24;
-
-	size_t payload_bytes = wire_get16(packet + 4);
-	size_t end = length;
-	if (payload_bytes < length - IPV6_HEADER_BYTES)
-		end = IPV6_HEADER_BYTES + payload_bytes;
-
-	size_t at = IPV6_HEADER_BYTES;
-	for (int i = 0; is_ipv6_extension(ip->protocol); i++) {
-		if (i == IPV6_EXTENSIONS_MAX || end - at < 8)
-			return false;
-		const uint8_t *header = packet + at;
-		bool is_fragment = ip->protocol == IPPROTO_FRAGMENT;
-		size_t header_bytes = is_fragment ? 8 : ((size_t)header[1] + 1) * 8;
-		if (header_bytes > end - at)
-			return false;
-		ip->protocol = header[0];
-		at += header_bytes;
-		if (is_fragment && (wire_get16(header + 2) & 0xfff8) != 0) {
-			ip->later_fragment = true;
-			break;
-		}
-	}
-	ip->transport = packet + at;
-	ip->transport_bytes = end - at;
-	return true;
+	return family == 4 ? &ipv4 : family == 6 ? &ipv6 : NULL;
 }
 
 bool wire_ip_read(const uint8_t *packet, size_t length, struct wire_ip *ip)
 {
-	if (length < 1)
+	const struct wire_family *wire = length > 0 ? wire_family(packet[0] >> 4) : NULL;
+	uint16_t fragment_offset = 0;
+
+	if (wire == NULL || length < wire->header_bytes)
 		return false;
-	ip->family = wire_family(packet[0] >> 4);
-	if (ip->family == NULL || length < ip->family->header_bytes)
+	ip->family = wire;
+	ip->ttl = packet[wire->ttl_at];
+	ip->protocol = packet[wire->protocol_at];
+	ip->source = packet + wire->source_at;
+	ip->destination = ip->source + wire->address_bytes;
+	size_t header_bytes = wire->header_bytes;
+	size_t total_bytes = wire_get16(packet + wire->length_at);
+	if (wire->family == 4) {
+		ip->tos = packet[1];
+		fragment_offset = wire_get16(packet + 6) & 0x1fff;
+		header_bytes = (size_t)(packet[0] & 15) * 4;
+	} else {
+		ip->tos = (uint8_t)(wire_get16(packet) >> 4);
+		total_bytes += wire->header_bytes;
+	}
+	ip->cut = total_bytes > length;
+	if (ip->cut)
+		total_bytes = length;
+	if (ip->protocol == IPPROTO_FRAGMENT && wire->family == 6) {
+		if (total_bytes < header_bytes + FRAGMENT_HEADER_BYTES)
+			return false;
+		ip->protocol = packet[header_bytes];
+		fragment_offset = wire_get16(packet + header_bytes + 2) & 0xfff8;
+		header_bytes += FRAGMENT_HEADER_BYTES;
+	}
+	if (header_bytes < wire->header_bytes || header_bytes > total_bytes || fragment_offset != 0)
 		return false;
-	if (ip->family->family == 4)
-		return read_ipv4(packet, length, ip);
-	return read_ipv6(packet, length, ip);
+	ip->transport = packet + header_bytes;
+	ip->transport_bytes = total_bytes - header_bytes;
+	return true;
 }

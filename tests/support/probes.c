@@ -6,22 +6,16 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdbool.h>
+#include <string.h>
 
-#include "broker/identity.h"
-
-void probes_start(void)
-{
-	static struct held_ports held;
-
-	for (unsigned int i = 0; i < HELD_PORTS; i++)
-		held.port[i] = (uint16_t)(PROBES_FIRST_PORT + i);
-	probe_table_start(0x5eed5eed5eed5eed);
-	identity_start(&held, 0xfeedfacecafebeef);
-}
+#include "broker/build.h"
+#include "broker/match.h"
 
 struct record_probe probes_request(uint8_t family, uint8_t protocol)
 {
+	static const uint8_t nonce[RECORD_NONCE_BYTES] = {0xa1, 0xb2, 0xc3, 0xd4,
+							  0xe5, 0xf6, 0x07, 0x18};
+	bool is_icmp = protocol == IPPROTO_ICMP;
 	struct record_probe request = {
 		.kind = RECORD_PROBE,
 		.family = family,
@@ -29,29 +23,25 @@ struct record_probe probes_request(uint8_t family, uint8_t protocol)
 		.ttl = 9,
 		.tos = 0xb8,
 		.payload_byte = 0x5a,
+		.flags = is_icmp ? PROBE_NONCE : 0,
 		.size_bytes = 64,
-		.port = protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP ? 443 : 0,
+		.port = is_icmp ? 0 : 443,
+		.number = is_icmp ? 0x1357 : 0x2468ace0,
+		.probe_id = 3,
 	};
 	int domain = family == 4 ? AF_INET : AF_INET6;
 
+	if (is_icmp)
+		memcpy(request.nonce, nonce, sizeof(nonce));
 	inet_pton(domain, family == 4 ? "198.18.0.1" : "2001:db8::1", request.source);
 	inet_pton(domain, family == 4 ? "198.18.0.2" : "2001:db8::2", request.destination);
 	return request;
 }
 
-struct probe *probes_open(const struct record_probe *request, int64_t now_ns, struct packet *packet)
+size_t probes_open(const struct record_probe *request, uint8_t *packet)
 {
-	struct probe *probe = probe_slot(request->cookie);
+	size_t bytes = build_probe(request, PROBES_FIRST_ID + request->probe_id, packet);
 
-	if (!build_probe(request, now_ns, probe, packet))
-		return NULL;
-	probe->cookie = request->cookie;
-	probe->sent_ns = now_ns;
-	probe_open(probe);
-	return probe;
-}
-
-bool probes_holds(uint16_t port)
-{
-	return port >= PROBES_FIRST_PORT && port < PROBES_FIRST_PORT + HELD_PORTS;
+	match_open(request, packet, bytes, PROBES_SENT_NS);
+	return bytes;
 }

@@ -6,56 +6,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/answer.h"
+#include "broker/match.h"
 #include "common/wire.h"
-#include "tests/support/packet.h"
 #include "tests/support/probes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const uint8_t protocols[] = {IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP, IPPROTO_SCTP};
+enum {
+	PROBES = 4,
+	ADDRESS_BYTES = 16,
+	HEAD_BYTES = 1 + 2 * ADDRESS_BYTES,
+};
 
 static void open_probes(void)
 {
-	struct packet packet;
+	static uint8_t packet[UINT16_MAX];
 
-	probes_start();
-	for (uint32_t i = 0; i < 8; i++) {
-		struct record_probe request = probes_request(i % 2 == 0 ? 4 : 6, protocols[i / 2]);
+	for (uint32_t i = 0; i < PROBES; i++) {
+		struct record_probe request = probes_request(
+			i % 2 == 0 ? 4 : 6, i / 2 == 0 ? IPPROTO_ICMP : IPPROTO_SCTP);
 		request.cookie = i;
-		if (probes_open(&request, INT64_C(100000000000), &packet) == NULL)
-			abort();
+		probes_open(&request, packet);
 	}
 }
 
-/* The first byte chooses the socket; then come the addresses, for IPv6, and the packet. */
+/* The first byte chooses the socket; then come the addresses and the packet. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static bool is_open;
-	struct record_event event;
-	const uint8_t *extension;
 	struct wire_ip ip;
 
-	if (!is_open)
-		open_probes();
-	is_open = true;
-	if (size < 33)
+	if (size < HEAD_BYTES)
 		return 0;
-	struct received received = {
-		.family = data[0] & 1 ? 6 : 4,
-		.protocol = protocols[data[0] >> 1 & 3],
-		.source = data + 1,
-		.destination = data + 17,
-		.transport = data + 33,
-		.transport_bytes = size - 33,
-	};
-	if (wire_ip_read(received.transport, received.transport_bytes, &ip) &&
-	    ip.transport + ip.transport_bytes > data + size)
+	uint8_t family = data[0] & 1 ? 6 : 4;
+	struct record_answer answer = {.protocol = data[0] & 2 ? IPPROTO_SCTP : IPPROTO_ICMP,
+				       .cookie = PROBES};
+	size_t address_bytes = wire_family(family)->address_bytes;
+	memcpy(answer.responder, data + 1, address_bytes);
+	memcpy(answer.local, data + 1 + ADDRESS_BYTES, address_bytes);
+	data += HEAD_BYTES;
+	size -= HEAD_BYTES;
+	if (wire_ip_read(data, size, &ip) && ip.transport + ip.transport_bytes > data + size)
 		abort();
-	const struct probe *probe = answer_recognise(&received, &event, &extension);
-	if (probe != NULL && !probe->open)
-		abort();
-	if (probe != NULL && extension != NULL && extension + event.extension_bytes > data + size)
+	open_probes();
+	bool matches = match_answer(family, &answer, data, size);
+	if (matches != (answer.cookie < PROBES))
 		abort();
 	return 0;
 }

@@ -181,47 +181,26 @@ static size_t read_file(const char *path, char *text, size_t size)
 	return used;
 }
 
-static long number_behind(const char *text, const char *name)
+/* 0 for a process that is gone. */
+static int64_t cpu_ns(pid_t pid)
 {
-	const char *found = strstr(text, name);
+	char path[64], text[256];
 
-	return found ? strtol(found + strlen(name), NULL, 10) : 0;
-}
-
-static void look_at(pid_t pid, bool is_program, struct client_state *state)
-{
-	char path[64], text[4096];
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	if (read_file(path, text, sizeof(text)) == 0)
-		return;
-	state->processes++;
-	state->voluntary_sleeps += number_behind(text, "\nvoluntary_ctxt_switches:");
-	long peak_kb = number_behind(text, "VmHWM:");
-	if (is_program)
-		state->peak_kb_program = peak_kb;
-	else if (peak_kb > state->peak_kb_others)
-		state->peak_kb_others = peak_kb;
 	snprintf(path, sizeof(path), "/proc/%d/schedstat", pid);
-	if (read_file(path, text, sizeof(text)) > 0)
-		*(is_program ? &state->cpu_ns_program : &state->cpu_ns_others) +=
-			strtoll(text, NULL, 10);
+	return read_file(path, text, sizeof(text)) > 0 ? strtoll(text, NULL, 10) : 0;
 }
 
-void client_look(const struct client *client, struct client_state *state)
+struct client_cpu client_cpu(const struct client *client)
 {
+	struct client_cpu used = {.program_ns = cpu_ns(client->pid)};
 	char path[64], text[4096];
+	pid_t pid;
 
-	memset(state, 0, sizeof(*state));
-	look_at(client->pid, true, state);
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", client->pid, client->pid);
 	read_file(path, text, sizeof(text));
-	for (char *at = text;;) {
-		pid_t pid = (pid_t)strtol(at, &at, 10);
-		if (pid <= 0)
-			break;
-		look_at(pid, false, state);
-	}
+	for (char *at = text; (pid = (pid_t)strtol(at, &at, 10)) > 0;)
+		used.others_ns += cpu_ns(pid);
+	return used;
 }
 
 void client_hang_up(struct client *client)

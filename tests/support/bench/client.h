@@ -14,7 +14,6 @@
 enum {
 	CLIENT_INPUT_BYTES = 65536,
 	CLIENT_OUTPUT_BYTES = 65536,
-	CLIENT_PROCESSES = 4, /* the program and those that it starts itself */
 };
 
 struct client {
@@ -39,14 +38,10 @@ struct reply {
 	uint32_t rtt_us; /* with REPLY_ANSWER */
 };
 
-/* What is running of a program now. */
-struct client_state {
-	int processes;
-	int64_t cpu_ns_program; /* processor time so far, user and system */
-	int64_t cpu_ns_others;  /* of what the program started: a broker */
-	long peak_kb_program;   /* VmHWM */
-	long peak_kb_others;    /* the largest of the others' */
-	long voluntary_sleeps;  /* of all of them: each ends in a wake-up */
+/* Processor time so far, user and system. */
+struct client_cpu {
+	int64_t program_ns;
+	int64_t others_ns; /* of what the program started: a broker */
 };
 
 /* Once, before the first client: orphans of the programs become ours, to be measured. */
@@ -70,13 +65,13 @@ bool client_read(struct client *client);
  * program. */
 bool client_next(struct client *client, struct reply *reply);
 
-void client_look(const struct client *client, struct client_state *state);
+struct client_cpu client_cpu(const struct client *client);
 
 /* Closes its stdin and reads to the end of its stdout. */
 void client_hang_up(struct client *client);
 
 /* Hangs up, then waits for all processes that this one has started: of several clients, the last.
- * Returns the program's status, as waitpid(2) says it. */
+ * Returns the program's status, as of waitpid(2). */
 int client_end(struct client *client);
 
 /* "TOKEN REQUEST\n", in place; returns its length, at most 12 more than the request's. */

@@ -9,6 +9,7 @@
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <netinet/ip.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +22,12 @@
 enum {
 	FRAME_BYTES = 256,
 	BLOCK_BYTES = 1 << 20,
-	/* On loopback a request and its reply are seen twice each. */
-	FRAMES_PER_ECHO = 4,
-	KEYS = 1 << 20,
+	/* On loopback each packet is seen twice. A TCP connection that is closed has eight. */
+	FRAMES_PER_PROBE = 20,
 	/* Where the kernel puts the address behind a frame's head: TPACKET_ALIGN, without its
 	   signs. */
 	ADDRESS_OFFSET = (sizeof(struct tpacket2_hdr) + TPACKET_ALIGNMENT - 1) / TPACKET_ALIGNMENT *
 			 TPACKET_ALIGNMENT,
-	ECHO_REPLY = 0,
-	ECHO_REQUEST = 8,
 };
 
 struct wire {
@@ -39,11 +37,11 @@ struct wire {
 	size_t frames;
 };
 
-struct wire *wire_open(const char *interface, size_t echoes)
+struct wire *wire_open(size_t probes)
 {
 	struct wire *wire = calloc(1, sizeof(*wire));
 	int version = TPACKET_V2;
-	size_t blocks = echoes * FRAMES_PER_ECHO * FRAME_BYTES / BLOCK_BYTES + 1;
+	size_t blocks = probes * FRAMES_PER_PROBE * FRAME_BYTES / BLOCK_BYTES + 1;
 	struct tpacket_req ring = {
 		.tp_block_size = BLOCK_BYTES,
 		.tp_block_nr = (unsigned int)blocks,
@@ -53,7 +51,7 @@ struct wire *wire_open(const char *interface, size_t echoes)
 	struct sockaddr_ll where = {
 		.sll_family = AF_PACKET,
 		.sll_protocol = htons(ETH_P_ALL),
-		.sll_ifindex = (int)if_nametoindex(interface),
+		.sll_ifindex = (int)if_nametoindex("lo"),
 	};
 
 	if (!wire)
@@ -73,82 +71,46 @@ struct wire *wire_open(const char *interface, size_t echoes)
 	return wire;
 }
 
-/* One captured frame, as far as it is an ICMP echo. */
-struct seen {
-	bool outgoing;
-	uint8_t type;
-	uint8_t pattern;
-	uint32_t key; /* identifier and sequence number */
-	int64_t time_ns;
-};
+/* The number of the probe that has this address; `count` or more: none has. */
+static size_t probe_of(uint32_t address_be)
+{
+	return ntohl(address_be) - WIRE_FIRST_ADDRESS;
+}
 
-static bool read_frame(const struct tpacket2_hdr *frame, struct seen *seen)
+static void read_frame(const struct tpacket2_hdr *frame, struct wire_probe *probes, size_t count)
 {
 	const uint8_t *base = (const uint8_t *)frame;
 	const struct sockaddr_ll *from = (const void *)(base + ADDRESS_OFFSET);
-	const uint8_t *ip = base + frame->tp_net;
-	size_t bytes = frame->tp_snaplen;
+	int64_t time_ns = (int64_t)frame->tp_sec * 1000000000 + frame->tp_nsec;
+	struct iphdr ip;
 
-	if (bytes < 29 || ip[0] != 0x45 || ip[9] != IPPROTO_ICMP)
-		return false;
-	const uint8_t *icmp = ip + 20;
-	seen->outgoing = from->sll_pkttype == PACKET_OUTGOING;
-	seen->type = icmp[0];
-	seen->pattern = ip[bytes - 1];
-	memcpy(&seen->key, icmp + 4, sizeof(seen->key));
-	seen->time_ns = (int64_t)frame->tp_sec * 1000000000 + frame->tp_nsec;
-	return seen->type == ECHO_REQUEST || seen->type == ECHO_REPLY;
-}
-
-/* Where the echo with a key is in the list: open addressing, numbers plus one. */
-static uint32_t *find(uint32_t *table, const uint32_t *keys, uint32_t key)
-{
-	uint32_t at = key * 0x9e3779b1u >> 12;
-
-	while (table[at % KEYS] != 0 && keys[table[at % KEYS] - 1] != key)
-		at++;
-	return &table[at % KEYS];
-}
-
-static void take(const struct seen *seen, uint32_t *table, uint32_t *keys, struct wire_echo *echoes,
-		 size_t *count, size_t most)
-{
-	uint32_t *place = find(table, keys, seen->key);
-
-	if (seen->type == ECHO_REQUEST && seen->outgoing && *place == 0 && *count < most) {
-		keys[*count] = seen->key;
-		echoes[*count] = (struct wire_echo){
-			.pattern = seen->pattern,
-			.left_ns = seen->time_ns,
-		};
-		*place = (uint32_t)++ * count;
-	}
-	if (*place == 0)
+	if (frame->tp_snaplen < sizeof(ip))
 		return;
-	struct wire_echo *echo = &echoes[*place - 1];
-	if (seen->type == ECHO_REQUEST && !seen->outgoing && echo->arrived_ns == 0)
-		echo->arrived_ns = seen->time_ns;
-	if (seen->type == ECHO_REPLY && !seen->outgoing && echo->replied_ns == 0)
-		echo->replied_ns = seen->time_ns;
+	memcpy(&ip, base + frame->tp_net, sizeof(ip));
+	if (ip.version != 4)
+		return;
+	if (from->sll_pkttype == PACKET_OUTGOING) {
+		size_t i = probe_of(ip.daddr);
+		if (i < count && probes[i].left_ns == 0)
+			probes[i].left_ns = time_ns;
+	} else {
+		size_t i = probe_of(ip.saddr);
+		if (i < count && probes[i].answered_ns == 0)
+			probes[i].answered_ns = time_ns;
+	}
 }
 
-size_t wire_close(struct wire *wire, struct wire_echo *echoes, size_t most)
+void wire_close(struct wire *wire, struct wire_probe *probes, size_t count)
 {
-	uint32_t *table = calloc(KEYS, sizeof(*table));
-	uint32_t *keys = calloc(most, sizeof(*keys));
 	struct tpacket_stats lost = {0, 0};
 	socklen_t size = sizeof(lost);
-	size_t count = 0;
 
-	if (!table || !keys)
-		measure_die("no memory");
+	memset(probes, 0, count * sizeof(*probes));
 	for (size_t i = 0; i < wire->frames; i++) {
 		const struct tpacket2_hdr *frame = (const void *)(wire->ring + i * FRAME_BYTES);
-		struct seen seen;
 		if ((frame->tp_status & TP_STATUS_USER) == 0)
 			break;
-		if (read_frame(frame, &seen))
-			take(&seen, table, keys, echoes, &count, most);
+		read_frame(frame, probes, count);
 	}
 	if (getsockopt(wire->fd, SOL_PACKET, PACKET_STATISTICS, &lost, &size) != 0 ||
 	    lost.tp_drops != 0) {
@@ -158,7 +120,4 @@ size_t wire_close(struct wire *wire, struct wire_echo *echoes, size_t most)
 	munmap(wire->ring, wire->bytes);
 	close(wire->fd);
 	free(wire);
-	free(table);
-	free(keys);
-	return count;
 }

@@ -5,21 +5,22 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "broker/channel.h"
-#include "broker/descriptors.h"
+#include "broker/fatal.h"
+#include "policy/descriptors.h"
 #include "tests/support/sandbox.h"
 
 enum {
-	EXIT_VIOLATION = 65, /* EX_DATAERR */
-	EXIT_MESSAGE = 1,
+	EXIT_REQUESTS = 1,
 	EXIT_NOTHING = 2,
-	EXIT_CLOSED = 3,
 	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_probe),
 };
 
@@ -56,350 +57,281 @@ static void send_bytes(const void *bytes, size_t count)
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
-/* In a child: what channel_read() makes of what is there. Violations end the process. */
-static int read_once(void *context)
+static void silence_stderr(void)
 {
-	struct channel_message message;
-
-	(void)context;
 	int null_fd = open("/dev/null", O_WRONLY);
+
 	if (null_fd < 0 || dup2(null_fd, DESC_STDERR) != DESC_STDERR)
-		return 99;
-	switch (channel_read(&message)) {
-	case CHANNEL_MESSAGE:
-		return EXIT_MESSAGE;
-	case CHANNEL_NOTHING:
-		return EXIT_NOTHING;
-	case CHANNEL_CLOSED:
-		return EXIT_CLOSED;
-	}
-	return 98;
+		_exit(99);
 }
 
-static void expect_end(int status, const char *what)
+/* In a child: what channel_read() makes of what is there. */
+static int read_once(void *context)
 {
-	struct sandbox_end end = sandbox_run(read_once, NULL);
+	const struct record_probe *requests;
+
+	(void)context;
+	silence_stderr();
+	return channel_read(&requests) == 0 ? EXIT_NOTHING : EXIT_REQUESTS;
+}
+
+static void expect_end(int (*body)(void *context), int status, const char *what)
+{
+	struct sandbox_end end = sandbox_run(body, NULL);
 
 	cr_expect_eq(end.signal, 0, "%s: signal %d", what, end.signal);
 	cr_expect_eq(end.status, status, "%s: status %d", what, end.status);
 }
 
-Test(channel, nothing_there_is_nothing)
-{
-	struct channel_message message;
-
-	cr_expect_eq(channel_read(&message), CHANNEL_NOTHING);
-}
-
 Test(channel, reads_batches_of_every_size)
 {
-	struct record_probe probes[RECORD_BATCH];
-	struct record_cancel cancels[RECORD_BATCH];
-	struct channel_message message;
+	struct record_probe sent[RECORD_BATCH];
+	const struct record_probe *requests;
 
-	memset(probes, 0xee, sizeof(probes));
-	memset(cancels, 0, sizeof(cancels));
-	for (uint32_t i = 0; i < RECORD_BATCH; i++) {
-		probes[i].kind = RECORD_PROBE;
-		probes[i].cookie = i;
-		cancels[i].kind = RECORD_CANCEL;
-		cancels[i].cookie = ~i;
-	}
+	memset(sent, 0xee, sizeof(sent));
+	cr_expect_eq(channel_read(&requests), 0);
 	for (size_t count = 1; count <= RECORD_BATCH; count++) {
-		send_bytes(probes, count * sizeof(probes[0]));
-		send_bytes(cancels, count * sizeof(cancels[0]));
-		cr_assert_eq(channel_read(&message), CHANNEL_MESSAGE);
-		cr_expect_eq(message.kind, RECORD_PROBE);
-		cr_assert_eq(message.count, count);
-		cr_expect_eq(memcmp(message.probes, probes, count * sizeof(probes[0])), 0);
-		cr_assert_eq(channel_read(&message), CHANNEL_MESSAGE);
-		cr_expect_eq(message.kind, RECORD_CANCEL);
-		cr_assert_eq(message.count, count);
-		cr_expect_eq(memcmp(message.cancels, cancels, count * sizeof(cancels[0])), 0);
+		send_bytes(sent, count * sizeof(sent[0]));
+		cr_assert_eq(channel_read(&requests), count);
+		cr_expect_eq(memcmp(requests, sent, count * sizeof(sent[0])), 0);
 	}
-	cr_expect_eq(channel_read(&message), CHANNEL_NOTHING);
+	cr_expect_eq(channel_read(&requests), 0);
 }
 
-Test(channel, a_front_end_that_is_gone_is_no_violation)
+Test(channel, a_front_end_that_is_gone_is_the_end)
 {
 	close(front_fd);
-	expect_end(EXIT_CLOSED, "closed");
+	expect_end(read_once, 0, "closed");
 }
 
-/* Events nobody has read are lost with their reader. */
-Test(channel, a_front_end_that_is_gone_without_reading_is_none_either)
+/* The kernel reports a reset if something was left unread. */
+Test(channel, a_front_end_that_is_gone_without_reading_is_the_end)
 {
-	struct step_failure failure = {.step = NULL};
+	static const uint16_t probe_id[RECORD_PROBE_IDS];
 
-	cr_assert(channel_hello(0, &failure));
+	channel_hello(0, probe_id);
 	close(front_fd);
-	expect_end(EXIT_CLOSED, "closed with a hello unread");
-}
-
-/* Every length that is not one of whole records, and every kind that is not asked for. */
-Test(channel, lengths_and_kinds_that_cannot_be)
-{
-	static uint8_t bytes[MESSAGE_BYTES + 200];
-	static const uint8_t kinds[] = {
-		0, RECORD_HELLO, RECORD_PROBE, RECORD_CANCEL, RECORD_EVENT, RECORD_EVENT_EXT, 0xff};
-	static const size_t lengths[] = {1,
-					 7,
-					 8,
-					 9,
-					 63,
-					 64,
-					 65,
-					 127,
-					 RECORD_BATCH * sizeof(struct record_cancel),
-					 (RECORD_BATCH + 1) * sizeof(struct record_cancel),
-					 MESSAGE_BYTES,
-					 MESSAGE_BYTES + 1,
-					 MESSAGE_BYTES + 64};
-
-	for (size_t k = 0; k < sizeof(kinds); k++) {
-		size_t size = kinds[k] == RECORD_PROBE ? sizeof(struct record_probe)
-						       : sizeof(struct record_cancel);
-		memset(bytes, 0, sizeof(bytes));
-		for (size_t at = 0; at < sizeof(bytes); at += size)
-			bytes[at] = kinds[k];
-		for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
-			bool known = kinds[k] == RECORD_PROBE || kinds[k] == RECORD_CANCEL;
-			bool good = known && lengths[i] % size == 0 &&
-				    lengths[i] / size <= RECORD_BATCH;
-			char what[60];
-			snprintf(what, sizeof(what), "kind %d, %zu bytes", kinds[k], lengths[i]);
-			send_bytes(bytes, lengths[i]);
-			expect_end(good ? EXIT_MESSAGE : EXIT_VIOLATION, what);
-		}
-	}
-}
-
-Test(channel, records_of_two_kinds_in_one_message)
-{
-	struct record_probe probes[3];
-	struct record_cancel cancels[16];
-
-	memset(probes, 0, sizeof(probes));
-	for (size_t i = 0; i < 3; i++)
-		probes[i].kind = i == 2 ? RECORD_CANCEL : RECORD_PROBE;
-	send_bytes(probes, sizeof(probes));
-	expect_end(EXIT_VIOLATION, "a cancellation among probes");
-
-	memset(cancels, 0, sizeof(cancels));
-	for (size_t i = 0; i < 16; i++)
-		cancels[i].kind = i == 8 ? RECORD_PROBE : RECORD_CANCEL;
-	send_bytes(cancels, sizeof(cancels));
-	expect_end(EXIT_VIOLATION, "a probe among cancellations");
-}
-
-Test(channel, reserved_bytes_of_a_cancellation)
-{
-	for (size_t i = 0; i < 3; i++) {
-		struct record_cancel cancels[2] = {{.kind = RECORD_CANCEL},
-						   {.kind = RECORD_CANCEL}};
-		cancels[1].reserved[i] = 1;
-		send_bytes(cancels, sizeof(cancels));
-		expect_end(EXIT_VIOLATION, "a reserved byte");
-	}
+	expect_end(read_once, 0, "closed with a hello unread");
 }
 
 Test(channel, a_message_of_no_bytes_is_the_end)
 {
 	send_bytes("", 0);
-	expect_end(EXIT_CLOSED, "no bytes");
+	expect_end(read_once, 0, "no bytes");
+}
+
+Test(channel, lengths_that_cannot_be)
+{
+	static const uint8_t bytes[MESSAGE_BYTES + 200];
+	static const size_t lengths[] = {1,
+					 16,
+					 79,
+					 80,
+					 81,
+					 144,
+					 159,
+					 160,
+					 161,
+					 MESSAGE_BYTES - 1,
+					 MESSAGE_BYTES,
+					 MESSAGE_BYTES + 1,
+					 MESSAGE_BYTES + 80};
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		bool good = lengths[i] % 80 == 0 && lengths[i] <= MESSAGE_BYTES;
+		char what[60];
+		snprintf(what, sizeof(what), "%zu bytes", lengths[i]);
+		send_bytes(bytes, lengths[i]);
+		expect_end(read_once, good ? EXIT_REQUESTS : FATAL_BAD_REQUEST, what);
+	}
 }
 
 Test(channel, descriptors_are_not_taken)
 {
-	struct record_cancel cancel = {.kind = RECORD_CANCEL};
+	struct record_probe probe = {.kind = RECORD_PROBE};
 	union {
 		struct cmsghdr header;
 		uint8_t bytes[CMSG_SPACE(sizeof(int))];
 	} control = {.header = {.cmsg_level = SOL_SOCKET,
 				.cmsg_type = SCM_RIGHTS,
 				.cmsg_len = CMSG_LEN(sizeof(int))}};
-	struct iovec piece = {&cancel, sizeof(cancel)};
+	struct iovec piece = {&probe, sizeof(probe)};
 	struct msghdr message = {.msg_iov = &piece,
 				 .msg_iovlen = 1,
 				 .msg_control = &control,
 				 .msg_controllen = sizeof(control)};
 
 	memcpy(CMSG_DATA(&control.header), &front_fd, sizeof(front_fd));
-	cr_assert_eq(sendmsg(front_fd, &message, 0), (ssize_t)sizeof(cancel));
-	expect_end(EXIT_VIOLATION, "a descriptor");
+	cr_assert_eq(sendmsg(front_fd, &message, 0), (ssize_t)sizeof(probe));
+	expect_end(read_once, FATAL_BAD_REQUEST, "a descriptor");
 }
 
 /* --- what goes out ---------------------------------------------------------------------------- */
 
 Test(channel, says_hello)
 {
-	struct step_failure failure = {.step = NULL};
+	uint16_t probe_id[RECORD_PROBE_IDS];
 	struct record_hello hello;
 
-	cr_assert(channel_hello(FEATURE_ICMP | FEATURE_MARK, &failure));
+	for (uint16_t i = 0; i < RECORD_PROBE_IDS; i++)
+		probe_id[i] = 33000 + i;
+	channel_hello(FEATURE_ICMP | FEATURE_MARK, probe_id);
 	cr_assert_eq(recv(front_fd, &hello, sizeof(hello), MSG_DONTWAIT), (ssize_t)sizeof(hello));
 	cr_expect_eq(hello.kind, RECORD_HELLO);
 	cr_expect_eq(hello.version, RECORD_VERSION);
 	cr_expect_eq(hello.features, FEATURE_ICMP | FEATURE_MARK);
 	cr_expect_eq(hello.slots, RECORD_SLOTS);
 	cr_expect_eq(hello.batch, RECORD_BATCH);
-	cr_expect_eq(hello.extension_bytes, RECORD_EXTENSION_BYTES);
+	cr_expect_eq(memcmp(hello.probe_id, probe_id, sizeof(probe_id)), 0);
 	cr_expect_eq(hello.reserved[0] | hello.reserved[1] | hello.reserved[2], 0);
-	cr_expect_eq(hello.reserved2[0] | hello.reserved2[1], 0);
+	cr_expect_eq(hello.reserved2, 0);
 }
 
-static uint32_t next_plain, next_extended, messages;
+static uint32_t next_queued, next_read, messages;
 
-/* Reads what is there and checks that each kind comes in the order in which it was queued. */
-static void read_events(void)
+/* The kinds change now and then, so that there are messages of one record and of many. */
+static uint8_t kind_of(uint32_t cookie)
 {
-	static union {
-		struct record_event plain[RECORD_BATCH + 1];
-		struct record_event_ext extended[RECORD_BATCH];
-		uint8_t bytes[1];
-	} in;
+	static const uint8_t kinds[] = {RECORD_ANSWER, RECORD_ANSWER, RECORD_FAILURE,
+					RECORD_LONG_ANSWER, RECORD_ANSWER};
+
+	return kinds[cookie / 37 % sizeof(kinds)];
+}
+
+static void queue_next(uint8_t kind)
+{
+	struct record_failure failure = {.kind = kind, .cookie = next_queued};
+	struct record_long_answer answer = {.head = {.kind = kind, .cookie = next_queued}};
+
+	next_queued++;
+	if (kind == RECORD_FAILURE)
+		channel_queue(&failure, sizeof(failure));
+	else
+		channel_queue(&answer,
+			      kind == RECORD_ANSWER ? sizeof(answer.head) : sizeof(answer));
+}
+
+/* Reads what is there: whole records of one kind in each message, in the order of queueing. */
+static void read_records(void)
+{
+	static uint8_t in[RECORD_BATCH * sizeof(struct record_long_answer)];
 	ssize_t length;
 
-	while ((length = recv(front_fd, &in, sizeof(in), MSG_DONTWAIT)) > 0) {
-		bool is_plain = in.bytes[0] == RECORD_EVENT;
-		size_t size = is_plain ? sizeof(in.plain[0]) : sizeof(in.extended[0]);
-		size_t count = (size_t)length / size;
+	while ((length = recv(front_fd, in, sizeof(in), MSG_DONTWAIT)) > 0) {
+		size_t size = in[0] == RECORD_FAILURE  ? sizeof(struct record_failure)
+			      : in[0] == RECORD_ANSWER ? sizeof(struct record_answer)
+						       : sizeof(struct record_long_answer);
 		messages++;
 		cr_assert_eq((size_t)length % size, 0);
-		cr_assert_leq(count, RECORD_BATCH);
-		for (size_t i = 0; i < count; i++) {
-			const struct record_event *event =
-				is_plain ? &in.plain[i] : &in.extended[i].event;
-			cr_assert_eq(event->kind, is_plain ? RECORD_EVENT : RECORD_EVENT_EXT);
-			cr_assert_eq(event->cookie, is_plain ? next_plain++ : next_extended++);
-			if (is_plain) {
-				cr_assert_eq(event->extension_bytes, 0);
-				continue;
-			}
-			const uint8_t *extension = in.extended[i].extension;
-			size_t bytes = event->extension_bytes;
-			cr_assert_eq(bytes, event->cookie % 513);
-			for (size_t k = 0; k < RECORD_EXTENSION_BYTES; k++)
-				cr_assert_eq(extension[k], k < bytes ? 0x9b : 0);
+		cr_assert_leq((size_t)length / size, RECORD_BATCH);
+		for (size_t at = 0; at < (size_t)length; at += size) {
+			uint32_t cookie;
+			memcpy(&cookie, in + at + offsetof(struct record_answer, cookie),
+			       sizeof(cookie));
+			cr_assert_eq(cookie, next_read);
+			cr_assert_eq(in[at], kind_of(next_read));
+			next_read++;
 		}
 	}
 	cr_assert_eq(errno, EAGAIN);
 }
+_Static_assert(offsetof(struct record_answer, cookie) == offsetof(struct record_failure, cookie),
+	       "the test reads both alike");
 
-static void queue(uint32_t plain, uint32_t extended)
+Test(channel, answers_leave_in_batches)
 {
-	static uint32_t plain_cookie, extended_cookie;
-	uint8_t extension[RECORD_EXTENSION_BYTES];
-
-	memset(extension, 0x9b, sizeof(extension));
-	for (uint32_t i = 0; i < plain; i++) {
-		const struct record_event event = {.cookie = plain_cookie++};
-		channel_event(&event, NULL);
-	}
-	for (uint32_t i = 0; i < extended; i++) {
-		struct record_event event = {.cookie = extended_cookie++};
-		event.extension_bytes = (uint16_t)(event.cookie % 513);
-		channel_event(&event, extension);
-	}
-}
-
-Test(channel, events_leave_in_batches)
-{
-	queue(RECORD_BATCH, 0);
-	cr_expect(channel_ready());
-	read_events();
-	cr_expect_eq(next_plain, RECORD_BATCH);
+	for (int i = 0; i < 37; i++)
+		queue_next(RECORD_ANSWER);
+	cr_expect(channel_flush());
+	read_records();
+	cr_expect_eq(next_read, 37);
 	cr_expect_eq(messages, 1);
-	cr_expect(channel_ready(), "nothing is left to send");
-	read_events();
+	cr_expect(channel_flush(), "nothing is left to send");
+	read_records();
 	cr_expect_eq(messages, 1);
 }
 
-/* A batch of answers, plain or extended, and a batch of refusals, over and over, to a reader that
- * is slow: nothing is lost, nothing overtakes its kind. */
+/* A batch of each kind, over and over, to a reader that is slow: nothing is lost or overtaken. */
 Test(channel, a_slow_reader_loses_nothing)
 {
-	uint32_t plain = 0, extended = 0;
 	int blocked = 0;
 
 	for (int round = 0; round < 400; round++) {
-		if (channel_ready()) {
-			uint32_t some = (uint32_t)round % (RECORD_BATCH + 1);
-			queue(RECORD_BATCH - some + RECORD_BATCH, some);
-			plain += 2 * RECORD_BATCH - some;
-			extended += some;
-		} else {
-			blocked++;
-		}
+		bool has_room = channel_flush();
+		blocked += !has_room;
+		for (int i = 0; i < RECORD_BATCH && has_room; i++)
+			queue_next(kind_of(next_queued));
 		if (round % 16 == 15)
-			read_events();
+			read_records();
 	}
-	for (int round = 0; round < 100 && !channel_ready(); round++)
-		read_events();
-	read_events();
-	cr_expect_eq(next_plain, plain);
-	cr_expect_eq(next_extended, extended);
+	for (int round = 0; round < 100 && !channel_flush(); round++)
+		read_records();
+	read_records();
+	cr_expect_eq(next_read, next_queued);
 	cr_expect_gt(blocked, 20, "the channel was never full");
+}
+
+static int overfill(void *context)
+{
+	(void)context;
+	silence_stderr();
+	for (int i = 0; i <= RECORD_BATCH; i++)
+		queue_next(RECORD_LONG_ANSWER);
+	return 98;
+}
+
+Test(channel, records_without_room_are_the_end)
+{
+	expect_end(overfill, FATAL_START, "one more than a batch");
 }
 
 static int send_one(void *context)
 {
 	(void)context;
-	queue(1, 0);
-	return channel_ready() ? 1 : 2;
-}
-
-/* In a child: more events than there is room for, without asking for it. */
-static int overfill(void *context)
-{
-	const struct record_event event = {.what = EVENT_ICMP, .extension_bytes = 4};
-	static const uint8_t extension[4];
-	const bool *is_extended = context;
-
-	for (int i = 0; i < 100 * RECORD_BATCH; i++)
-		channel_event(&event, *is_extended ? extension : NULL);
-	return 98;
-}
-
-Test(channel, events_without_room_are_the_end)
-{
-	for (int is_extended = 0; is_extended < 2; is_extended++) {
-		bool context = is_extended != 0;
-		struct sandbox_end end = sandbox_run(overfill, &context);
-		cr_expect_eq(end.signal, 0, "signal %d", end.signal);
-		cr_expect_eq(end.status, 1, "status %d", end.status);
-	}
+	queue_next(RECORD_ANSWER);
+	return channel_flush() ? 1 : 2;
 }
 
 Test(channel, nobody_to_send_to_is_the_end)
 {
 	close(front_fd);
-	struct sandbox_end end = sandbox_run(send_one, NULL);
-	cr_expect_eq(end.signal, 0);
-	cr_expect_eq(end.status, 0);
+	expect_end(send_one, 0, "closed");
 }
 
 /* --- what the channel is ---------------------------------------------------------------------- */
 
-Test(channel, is_an_af_unix_seqpacket_socket)
+static int check(void *context)
 {
-	struct step_failure failure = {.step = NULL};
+	(void)context;
+	silence_stderr();
+	channel_check();
+	return 0;
+}
 
-	cr_expect(channel_check(&failure));
-	static const int wrong[] = {SOCK_STREAM, SOCK_DGRAM};
-	for (size_t i = 0; i < 2; i++) {
-		connect_channel(wrong[i]);
-		memset(&failure, 0, sizeof(failure));
-		cr_expect_not(channel_check(&failure));
-		cr_expect_eq(failure.exit_status, STEP_BAD_CHANNEL);
-		cr_expect_not_null(failure.step);
-		cr_expect_not_null(failure.remedy);
-	}
-	int null_fd = open("/dev/null", O_RDWR);
-	cr_assert_eq(dup2(null_fd, DESC_CHANNEL), DESC_CHANNEL);
-	cr_expect_not(channel_check(&failure));
-	cr_expect_eq(failure.exit_status, STEP_BAD_CHANNEL);
+static void put_on_channel(int fd)
+{
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(dup2(fd, DESC_CHANNEL), DESC_CHANNEL);
+	close(fd);
+}
+
+Test(channel, is_a_connected_af_unix_seqpacket_socket)
+{
+	const struct sockaddr_un any_name = {.sun_family = AF_UNIX};
+
+	expect_end(check, 0, "connected");
+	connect_channel(SOCK_STREAM);
+	expect_end(check, FATAL_CHANNEL, "a stream");
+	connect_channel(SOCK_DGRAM);
+	expect_end(check, FATAL_CHANNEL, "datagrams");
+	put_on_channel(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+	expect_end(check, FATAL_CHANNEL, "not connected");
+	cr_assert_eq(bind(DESC_CHANNEL, (const struct sockaddr *)&any_name, sizeof(sa_family_t)),
+		     0);
+	cr_assert_eq(listen(DESC_CHANNEL, 1), 0);
+	expect_end(check, FATAL_CHANNEL, "listening");
+	put_on_channel(open("/dev/null", O_RDWR));
+	expect_end(check, FATAL_CHANNEL, "no socket");
 	close(DESC_CHANNEL);
-	cr_expect_not(channel_check(&failure));
-	cr_expect_eq(failure.exit_status, STEP_BAD_CHANNEL);
+	expect_end(check, FATAL_CHANNEL, "closed");
 }

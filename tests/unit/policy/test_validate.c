@@ -1,12 +1,15 @@
 /*
- * Which requests a broker serves: a good one of each kind, and that with one thing wrong.
+ * Which requests are valid: a good one of each kind, and that with one thing wrong.
  */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <netinet/in.h>
 #include <string.h>
 
-#include "policy/admission.h"
+#include "policy/validate.h"
+
+static const uint8_t families[] = {4, 6};
+static const uint8_t protocols[] = {IPPROTO_ICMP, IPPROTO_SCTP};
 
 static struct record_probe good(uint8_t family, uint8_t protocol)
 {
@@ -16,6 +19,7 @@ static struct record_probe good(uint8_t family, uint8_t protocol)
 		.protocol = protocol,
 		.ttl = 1,
 		.port = protocol == IPPROTO_ICMP ? 0 : 80,
+		.number = protocol == IPPROTO_ICMP ? 0 : 1,
 	};
 	int domain = family == 4 ? AF_INET : AF_INET6;
 
@@ -24,104 +28,99 @@ static struct record_probe good(uint8_t family, uint8_t protocol)
 	return request;
 }
 
-static const uint8_t families[] = {4, 6};
-static const uint8_t protocols[] = {IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP, IPPROTO_SCTP};
-
-Test(admission, serves_every_protocol_in_both_families)
+Test(validate, each_protocol_in_both_families_with_all_that_it_may_have)
 {
-	for (size_t i = 0; i < 2; i++) {
-		for (size_t k = 0; k < 4; k++) {
-			struct record_probe request = good(families[i], protocols[k]);
-			const char *refusal = admission_refusal(&request);
-			cr_expect_null(refusal, "IPv%d %d: %s", families[i], protocols[k], refusal);
-			request.ttl = 255;
-			request.tos = 255;
-			request.size_bytes = 65535;
-			request.cookie = UINT32_MAX;
-			request.ifindex = INT32_MAX;
-			request.flags = PROBE_DONT_FRAGMENT | PROBE_MARK | PROBE_FLOW;
-			request.mark = UINT32_MAX;
-			request.flow = UINT32_MAX;
-			cr_expect_null(admission_refusal(&request));
-			request.ifindex++; /* the kernel's are positive int */
-			cr_expect_not_null(admission_refusal(&request));
+	for (size_t i = 0; i < 4; i++) {
+		struct record_probe request = good(families[i / 2], protocols[i % 2]);
+		const char *wrong = validate_probe(&request);
+		cr_expect_null(wrong, "IPv%d %d: %s", request.family, request.protocol, wrong);
+		memset(request.source, 0, sizeof(request.source)); /* by route */
+		cr_expect_null(validate_probe(&request));
+		request.ttl = 255;
+		request.tos = 255;
+		request.payload_byte = 255;
+		request.size_bytes = UINT16_MAX;
+		request.cookie = UINT32_MAX;
+		request.number = request.port == 0 ? UINT16_MAX : UINT32_MAX;
+		request.port = request.port == 0 ? 0 : UINT16_MAX;
+		request.ifindex = INT32_MAX;
+		request.probe_id = RECORD_PROBE_IDS - 1;
+		request.flags = PROBE_DONT_FRAGMENT | PROBE_MARK | PROBE_NONCE;
+		request.mark = UINT32_MAX;
+		memset(request.nonce, 255, sizeof(request.nonce));
+		if (request.family == 6) {
+			request.flags |= PROBE_FLOW_LABEL;
+			request.flow_label = 0xfffff;
 		}
+		cr_expect_null(validate_probe(&request));
 	}
 }
 
-Test(admission, knows_no_other_family_or_protocol)
+Test(validate, no_other_family_or_protocol)
 {
 	for (unsigned int number = 0; number < 256; number++) {
-		struct record_probe request = good(4, IPPROTO_UDP);
+		struct record_probe request = good(4, IPPROTO_SCTP);
 		request.family = (uint8_t)number;
-		cr_expect_eq(admission_refusal(&request) == NULL, number == 4 || number == 6,
+		cr_expect_eq(validate_probe(&request) == NULL, number == 4 || number == 6,
 			     "family %u", number);
-		request = good(4, IPPROTO_UDP);
+		request = good(6, IPPROTO_ICMP);
 		request.protocol = (uint8_t)number;
-		bool known =
-			number == IPPROTO_UDP || number == IPPROTO_TCP || number == IPPROTO_SCTP;
-		/* ICMP would have a port here, and 58 is not how ICMPv6 is asked for. */
-		cr_expect_eq(admission_refusal(&request) == NULL, known, "protocol %u", number);
+		/* SCTP would need a port, and 58 is not how ICMPv6 is asked for. */
+		cr_expect_eq(validate_probe(&request) == NULL, number == IPPROTO_ICMP,
+			     "protocol %u", number);
 	}
 }
 
-#define REFUSED(family, protocol, change)                                                          \
+#define INVALID(family, protocol, change)                                                          \
 	do {                                                                                       \
 		struct record_probe request = good(family, protocol);                              \
-		cr_assert_null(admission_refusal(&request));                                       \
+		cr_assert_null(validate_probe(&request));                                          \
 		change;                                                                            \
-		cr_expect_not_null(admission_refusal(&request), "%s", #change);                    \
+		cr_expect_not_null(validate_probe(&request), "%s", #change);                       \
 	} while (0)
 
-Test(admission, refuses_what_is_not_defined)
+Test(validate, what_is_not_defined)
 {
-	REFUSED(4, IPPROTO_UDP, request.kind = 0);
-	REFUSED(4, IPPROTO_UDP, request.kind = RECORD_CANCEL);
-	REFUSED(4, IPPROTO_UDP, request.reserved = 1);
-	REFUSED(4, IPPROTO_UDP, request.reserved = 0x8000);
-	REFUSED(4, IPPROTO_UDP, request.ttl = 0);
-	for (unsigned int bit = 3; bit < 16; bit++)
-		REFUSED(4, IPPROTO_UDP, request.flags = (uint16_t)(1u << bit));
-	REFUSED(4, IPPROTO_UDP, request.mark = 1);
-	REFUSED(4, IPPROTO_UDP, request.flow = 1);
-	REFUSED(4, IPPROTO_UDP, (request.flags = PROBE_FLOW, request.mark = 1));
-	REFUSED(4, IPPROTO_UDP, (request.flags = PROBE_MARK, request.flow = 1));
+	INVALID(4, IPPROTO_ICMP, request.kind = 0);
+	INVALID(4, IPPROTO_ICMP, request.kind = RECORD_ANSWER);
+	INVALID(4, IPPROTO_ICMP, request.ttl = 0);
+	INVALID(4, IPPROTO_ICMP, request.ifindex = (uint32_t)INT32_MAX + 1);
+	INVALID(4, IPPROTO_ICMP, request.probe_id = RECORD_PROBE_IDS);
+	for (size_t i = 0; i < 7; i++)
+		INVALID(4, IPPROTO_ICMP, request.reserved[i] = 1);
+	for (unsigned int bit = 4; bit < 16; bit++)
+		INVALID(4, IPPROTO_ICMP, request.flags = (uint16_t)(1u << bit));
 }
 
-Test(admission, refuses_ports_that_do_not_go_with_the_protocol)
+Test(validate, a_field_without_its_flag)
 {
-	REFUSED(4, IPPROTO_ICMP, request.port = 1);
-	REFUSED(4, IPPROTO_TCP, request.port = 0);
-	REFUSED(4, IPPROTO_SCTP, request.port = 0);
-	REFUSED(4, IPPROTO_ICMP, request.source_port = 2000);
-	REFUSED(4, IPPROTO_TCP, request.source_port = 2000);
-	REFUSED(4, IPPROTO_SCTP, request.source_port = 2000);
-	REFUSED(4, IPPROTO_UDP, request.source_port = 1);
-	REFUSED(4, IPPROTO_UDP, request.source_port = 1023);
-
-	struct record_probe request = good(4, IPPROTO_UDP);
-	request.source_port = 1024;
-	cr_expect_null(admission_refusal(&request));
-	request.source_port = 65535;
-	request.port = 0;
-	cr_expect_null(admission_refusal(&request));
+	INVALID(4, IPPROTO_ICMP, request.mark = 1);
+	INVALID(6, IPPROTO_ICMP, request.flow_label = 1);
+	INVALID(6, IPPROTO_ICMP, (request.flags = PROBE_FLOW_LABEL, request.mark = 1));
+	INVALID(6, IPPROTO_ICMP, (request.flags = PROBE_MARK, request.flow_label = 1));
+	INVALID(4, IPPROTO_ICMP, request.flags = PROBE_FLOW_LABEL);
+	INVALID(6, IPPROTO_ICMP, (request.flags = PROBE_FLOW_LABEL, request.flow_label = 0x100000));
+	for (size_t i = 0; i < RECORD_NONCE_BYTES; i++)
+		INVALID(4, IPPROTO_ICMP, request.nonce[i] = 1);
 }
 
-Test(admission, refuses_addresses_longer_than_their_family)
+Test(validate, ports_and_numbers_of_the_protocol)
+{
+	INVALID(4, IPPROTO_ICMP, request.port = 1);
+	INVALID(4, IPPROTO_ICMP, request.number = UINT16_MAX + 1);
+	INVALID(4, IPPROTO_SCTP, request.port = 0);
+	INVALID(4, IPPROTO_SCTP, request.number = 0);
+}
+
+Test(validate, addresses_longer_than_their_family)
 {
 	for (size_t i = 4; i < 16; i++) {
-		REFUSED(4, IPPROTO_UDP, request.destination[i] = 1);
-		REFUSED(4, IPPROTO_UDP, request.source[i] = 0x80);
+		INVALID(4, IPPROTO_ICMP, request.destination[i] = 1);
+		INVALID(4, IPPROTO_ICMP, request.source[i] = 0x80);
 	}
 }
 
-Test(admission, needs_a_source)
-{
-	REFUSED(4, IPPROTO_UDP, memset(request.source, 0, 16));
-	REFUSED(6, IPPROTO_UDP, memset(request.source, 0, 16));
-}
-
-Test(admission, sends_to_one_host_only)
+Test(validate, sends_to_one_host_only)
 {
 	static const struct {
 		uint8_t family;
@@ -165,9 +164,9 @@ Test(admission, sends_to_one_host_only)
 		int domain = cases[i].family == 4 ? AF_INET : AF_INET6;
 		memset(request.destination, 0, 16);
 		cr_assert_eq(inet_pton(domain, cases[i].address, request.destination), 1);
-		cr_expect_eq(admission_is_unicast(cases[i].family, request.destination),
+		cr_expect_eq(validate_is_unicast(cases[i].family, request.destination),
 			     cases[i].is_unicast, "%s", cases[i].address);
-		cr_expect_eq(admission_refusal(&request) == NULL, cases[i].is_unicast, "%s",
+		cr_expect_eq(validate_probe(&request) == NULL, cases[i].is_unicast, "%s",
 			     cases[i].address);
 	}
 }
