@@ -10,10 +10,8 @@
 #include "common/checksum.h"
 #include "common/wire.h"
 
-enum {
-	PARAMETER_HEAD_BYTES = 4,
-	SCTP_PADDING = 0x8005, /* parameter type, RFC 4820 4 */
-};
+/* RFC 4820 4 */
+enum { PARAMETER_HEAD_BYTES = 4, PADDING_PARAMETER = 0x8005 };
 
 /* Bytes that the requested size leaves behind the IP header and `header_bytes` more. */
 static size_t room(const struct record_probe *request, size_t header_bytes)
@@ -44,7 +42,10 @@ static size_t build_echo(const struct record_probe *request, uint16_t id, uint8_
 /* RFC 9260 3.1 and 3.3.2. A padding parameter makes the chunk as long as the request wants it. */
 static size_t build_init(const struct record_probe *request, uint16_t id, uint8_t *packet)
 {
-	size_t header_bytes = WIRE_SCTP_HEADER_BYTES + WIRE_SCTP_INIT_BYTES;
+	enum { header_bytes = WIRE_SCTP_HEADER_BYTES + WIRE_SCTP_INIT_BYTES };
+	/* Type, receiver window of 65,535 bytes, one stream each way. */
+	static const uint8_t init[header_bytes] = {
+		[12] = WIRE_SCTP_INIT, [22] = 0xff, 0xff, 0, 1, 0, 1};
 	size_t limit_bytes = UINT16_MAX - wire_family(request->family)->header_bytes;
 	uint8_t *chunk = packet + WIRE_SCTP_HEADER_BYTES;
 	uint8_t *padding = chunk + WIRE_SCTP_INIT_BYTES;
@@ -56,19 +57,15 @@ static size_t build_init(const struct record_probe *request, uint16_t id, uint8_
 		padding_bytes -= 4;
 	size_t bytes = header_bytes + padding_bytes;
 
-	memset(packet, 0, header_bytes);
+	memcpy(packet, init, sizeof(init));
 	wire_put16(packet, id);
 	wire_put16(packet + 2, request->port);
-	chunk[0] = WIRE_SCTP_INIT;
 	wire_put16(chunk + 2, (uint16_t)(WIRE_SCTP_INIT_BYTES + padding_bytes));
 	wire_put32(chunk + 4, request->number);
-	wire_put32(chunk + 8, UINT16_MAX);       /* receiver window */
-	wire_put16(chunk + 12, 1);               /* outbound streams */
-	wire_put16(chunk + 14, 1);               /* inbound streams */
 	wire_put32(chunk + 16, request->number); /* initial TSN */
 	if (padding_bytes != 0) {
 		memset(padding, request->payload_byte, padding_bytes);
-		wire_put16(padding, SCTP_PADDING);
+		wire_put16(padding, PADDING_PARAMETER);
 		wire_put16(padding + 2, (uint16_t)padding_bytes);
 	}
 	uint32_t crc = crc32c(0, packet, bytes);

@@ -22,21 +22,6 @@ enum {
 static uint8_t queue[QUEUE_BYTES];
 static size_t queue_begin, queue_end;
 
-void channel_check(void)
-{
-	struct sockaddr_storage peer;
-	socklen_t peer_bytes = sizeof(peer), type_bytes = sizeof(int);
-	int type = 0;
-
-	/* A listening socket has no peer. */
-	if (getsockopt(DESC_CHANNEL, SOL_SOCKET, SO_TYPE, &type, &type_bytes) != 0 ||
-	    type != SOCK_SEQPACKET ||
-	    getpeername(DESC_CHANNEL, (struct sockaddr *)&peer, &peer_bytes) != 0 ||
-	    peer.ss_family != AF_UNIX)
-		fatal(FATAL_CHANNEL, "descriptor 0 is no connected AF_UNIX SOCK_SEQPACKET socket",
-		      0, "start mtr-packet or tracepath instead, which start the broker");
-}
-
 /* False if the front end must read first. Not sendmsg(2), which could pass a raw socket to another
  * process. */
 static bool send_message(const void *bytes, size_t length)
@@ -48,44 +33,24 @@ static bool send_message(const void *bytes, size_t length)
 	_exit(0); /* the front end has closed the channel */
 }
 
-void channel_hello(uint32_t features, const uint16_t probe_id[RECORD_PROBE_IDS])
-{
-	struct record_hello hello = {
-		.kind = RECORD_HELLO,
-		.version = RECORD_VERSION,
-		.features = features,
-		.slots = RECORD_SLOTS,
-		.batch = RECORD_BATCH,
-	};
-
-	memcpy(hello.probe_id, probe_id, sizeof(hello.probe_id));
-	if (!send_message(&hello, sizeof(hello)))
-		fatal(FATAL_CHANNEL, "send the hello", errno, "read from the channel");
-}
-
 size_t channel_read(const struct record_probe **requests)
 {
 	static struct record_probe incoming[RECORD_BATCH];
 	struct iovec piece = {.iov_base = incoming, .iov_len = sizeof(incoming)};
 	/* No room for control data: the kernel closes a passed descriptor and sets MSG_CTRUNC. */
-	struct mmsghdr message = {.msg_hdr = {.msg_iov = &piece, .msg_iovlen = 1}};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	ssize_t bytes = recvmsg(DESC_CHANNEL, &message, MSG_DONTWAIT);
 
-	/* Raw sockets are read by recvmmsg(2) as well: the filter needs to allow one call less. */
-	if (recvmmsg(DESC_CHANNEL, &message, 1, MSG_DONTWAIT, NULL) < 0) {
-		if (errno == EAGAIN || errno == EINTR)
-			return 0;
-		_exit(0);
-	}
-	if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
-		fatal(FATAL_BAD_REQUEST, "the front end sent a message with ancillary data", 0,
-		      NULL);
-	if (message.msg_len == 0)
-		_exit(0);
-	if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 ||
-	    message.msg_len % sizeof(incoming[0]) != 0)
+	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if ((message.msg_flags & MSG_CTRUNC) != 0)
+		fatal(FATAL_BAD_REQUEST, "the front end sent ancillary data", 0, NULL);
+	if (bytes <= 0)
+		_exit(0); /* the front end has closed the channel */
+	if ((message.msg_flags & MSG_TRUNC) != 0 || (size_t)bytes % sizeof(incoming[0]) != 0)
 		fatal(FATAL_BAD_REQUEST, "the front end sent a message of a wrong length", 0, NULL);
 	*requests = incoming;
-	return message.msg_len / sizeof(incoming[0]);
+	return (size_t)bytes / sizeof(incoming[0]);
 }
 
 void channel_queue(const void *record, size_t bytes)
@@ -101,9 +66,8 @@ bool channel_flush(void)
 	while (queue_begin < queue_end) {
 		/* Records of one kind make a message. */
 		uint8_t kind = queue[queue_begin];
-		size_t each = kind == RECORD_ANSWER        ? sizeof(struct record_answer)
-			      : kind == RECORD_LONG_ANSWER ? sizeof(struct record_long_answer)
-							   : sizeof(struct record_failure);
+		size_t each = kind == RECORD_LONG_ANSWER ? sizeof(struct record_long_answer)
+							 : sizeof(struct record_answer);
 		size_t end = queue_begin + each;
 		while (end < queue_end && queue[end] == kind &&
 		       end + each <= queue_begin + MESSAGE_BYTES)

@@ -10,12 +10,6 @@
 
 #include "common/record.h"
 
-/* Ends the broker unless descriptor 0 is a connected AF_UNIX SOCK_SEQPACKET socket. */
-void channel_check(void);
-
-/* Sends the hello, the first message. */
-void channel_hello(uint32_t features, const uint16_t probe_id[RECORD_PROBE_IDS]);
-
 /* Reads one message. Returns how many requests it has, with *requests valid until the next call; 0
  * if there is no message. They are not validated, not even their kind. Ends the broker with status
  * 0 if the channel is closed. */

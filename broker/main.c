@@ -5,17 +5,36 @@
  *
  * This function is the start-up order. A step that fails ends the process with one line.
  */
+#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
 
-#include "broker/channel.h"
+#include "broker/fatal.h"
 #include "broker/lockdown.h"
 #include "broker/privilege.h"
 #include "broker/sanitise.h"
 #include "broker/serve.h"
 #include "broker/sockets.h"
+#include "policy/descriptors.h"
+
+static void send_hello(const struct broker_sockets *sockets)
+{
+	struct record_hello hello = {
+		.kind = RECORD_HELLO,
+		.version = RECORD_VERSION,
+		.features = sockets->features,
+		.slots = RECORD_SLOTS,
+		.batch = RECORD_BATCH,
+	};
+
+	memcpy(hello.probe_id, sockets->probe_id, sizeof(hello.probe_id));
+	if (send(DESC_CHANNEL, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		fatal(FATAL_CHANNEL, "send the hello", errno, "read from the channel");
+}
 
 int main(void)
 {
@@ -36,7 +55,7 @@ int main(void)
 
 	if (keep_net_raw)
 		sockets.features |= FEATURE_MARK;
-	channel_hello(sockets.features, sockets.probe_id);
+	send_hello(&sockets);
 	serve(sockets.probe_id);
 }
 

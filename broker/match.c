@@ -21,16 +21,13 @@ enum {
 	/* Offsets, RFC 9260 3.1, 3.3.2 */
 	VERIFICATION_TAG = 4,
 	CHUNK_TYPE = WIRE_SCTP_HEADER_BYTES,
-	CHUNK_FLAGS = CHUNK_TYPE + 1,
 	INITIATE_TAG = CHUNK_TYPE + 4,
-	TAG_REFLECTED = 1, /* the T bit of an ABORT, RFC 9260 3.3.7 */
 };
 
 /* What tells a probe apart, or what an answer shows of that. */
 struct key {
-	uint8_t family, protocol; /* as in struct record_probe */
-	uint8_t destination[16];
-	uint8_t source[16]; /* of a probe all zero: by route */
+	uint8_t family, protocol;            /* as in struct record_probe */
+	uint8_t destination[16], source[16]; /* source of a probe all zero: by route */
 	/* ICMP: identifier, sequence and nonce, or what else the payload begins with. SCTP: source
 	 * port, destination port and initiate tag. */
 	uint8_t bytes[PORTS_BYTES + RECORD_NONCE_BYTES];
@@ -41,8 +38,7 @@ struct key {
 static struct probe {
 	struct key key;
 	bool is_open;
-	uint32_t cookie;
-	uint32_t next; /* in its chain: slot number plus one, 0 at the end */
+	uint32_t cookie, next; /* next in its chain: slot number plus one, 0 at the end */
 	int64_t sent_ns;
 } slots[RECORD_SLOTS];
 static uint32_t chains[RECORD_SLOTS]; /* slot number plus one, 0: empty */
@@ -118,7 +114,7 @@ static bool agrees(const struct key *probe, const struct key *shown)
 		memcmp(probe->source, by_route, sizeof(by_route)) == 0);
 }
 
-/* An answer that leaves out tag or nonce may be for any of several probes: then for none. */
+/* A quote that leaves out tag or nonce may be of any of several probes: then it is of none. */
 static struct probe *find(const struct key *shown)
 {
 	struct probe *found = NULL;
@@ -133,31 +129,26 @@ static struct probe *find(const struct key *shown)
 	return found;
 }
 
-/* Reads INIT ACK or ABORT, whose ports are those of the INIT the other way round. An ABORT may
- * reflect the INIT's own verification tag, which is 0. */
+/* Reads INIT ACK or ABORT, whose ports are those of the INIT the other way round. Both have the
+ * INIT's initiate tag as verification tag (RFC 9260 5.1, 8.4). */
 static bool read_sctp(struct key *shown, const uint8_t *packet, size_t bytes)
 {
-	if (bytes <= CHUNK_FLAGS)
+	if (bytes <= CHUNK_TYPE)
 		return false;
-	bool is_abort = packet[CHUNK_TYPE] == WIRE_SCTP_ABORT;
 	memcpy(shown->bytes, packet + 2, 2);
 	memcpy(shown->bytes + 2, packet, 2);
 	memcpy(shown->bytes + PORTS_BYTES, packet + VERIFICATION_TAG, TAG_BYTES);
-	shown->is_cut = is_abort && (packet[CHUNK_FLAGS] & TAG_REFLECTED) != 0 &&
-			wire_get32(packet + VERIFICATION_TAG) == 0;
-	shown->length = PORTS_BYTES + (shown->is_cut ? 0 : TAG_BYTES);
-	return is_abort || packet[CHUNK_TYPE] == WIRE_SCTP_INIT_ACK;
+	shown->length = PORTS_BYTES + TAG_BYTES;
+	return packet[CHUNK_TYPE] == WIRE_SCTP_INIT_ACK || packet[CHUNK_TYPE] == WIRE_SCTP_ABORT;
 }
 
-/* Reads an ICMP error, which was sent to the source of the probe that it quotes. */
+/* Reads an ICMP error, which was sent to the source of the probe that it quotes. Other types do not
+ * pass the filters of the socket, and quote nothing. */
 static bool read_error(struct key *shown, const uint8_t *packet, size_t bytes)
 {
 	const struct wire_family *wire = wire_family(shown->family);
 	struct wire_ip quoted;
 
-	if (packet[0] != wire->unreachable && packet[0] != wire->time_exceeded &&
-	    packet[0] != wire->parameter_problem && packet[0] != wire->packet_too_big)
-		return false;
 	if (!wire_ip_read(packet + WIRE_ICMP_HEADER_BYTES, bytes - WIRE_ICMP_HEADER_BYTES,
 			  &quoted) ||
 	    quoted.family != wire || quoted.transport_bytes < QUOTED_BYTES_MIN ||

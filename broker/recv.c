@@ -5,7 +5,6 @@
  */
 #include "broker/recv.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,13 +25,6 @@ enum {
 			CMSG_SPACE(sizeof(struct in6_pktinfo)),
 };
 
-struct incoming {
-	uint8_t packet[PACKET_BYTES];
-	struct sockaddr_in6 from; /* zero for IPv4, where the header has it */
-	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
-	struct iovec piece;
-};
-
 /* What the kernel says beside the packet. */
 static void read_control(struct msghdr *header, struct record_answer *answer)
 {
@@ -51,69 +43,68 @@ static void read_control(struct msghdr *header, struct record_answer *answer)
 	}
 }
 
-/* The long form is for what the short one would cut; of an echo reply the beginning is enough. */
-static void queue_answer(struct record_long_answer *answer, bool is_echo_reply, const uint8_t *data)
+static void queue_answer(struct record_long_answer *answer, const uint8_t *data)
 {
 	struct record_answer *head = &answer->head;
-	bool is_long = !is_echo_reply && head->packet_bytes > RECORD_SHORT_BYTES;
+	bool is_long = head->packet_bytes > RECORD_SHORT_BYTES;
 	size_t room = is_long ? RECORD_LONG_BYTES : RECORD_SHORT_BYTES;
 
 	head->kind = is_long ? RECORD_LONG_ANSWER : RECORD_ANSWER;
-	head->data_bytes = (uint16_t)(head->packet_bytes < room ? head->packet_bytes : room);
+	head->data_bytes = (uint32_t)(head->packet_bytes < room ? head->packet_bytes : room);
 	memcpy(is_long ? answer->data : head->data, data, head->data_bytes);
 	channel_queue(answer, is_long ? sizeof(*answer) : sizeof(*head));
 }
 
-static void handle_packet(struct incoming *incoming, struct mmsghdr *message, uint8_t family,
-			  uint8_t protocol)
+/* `data` has the first bytes of a packet of `packet_bytes`. `answer` has what the kernel says. */
+static void handle_packet(uint8_t family, struct record_long_answer *answer, const uint8_t *data,
+			  size_t packet_bytes)
 {
 	const struct wire_family *wire = wire_family(family);
-	struct record_long_answer answer = {.head.protocol = protocol};
-	const uint8_t *data = incoming->packet;
-	size_t bytes = message->msg_len < PACKET_BYTES ? message->msg_len : PACKET_BYTES;
+	struct record_answer *head = &answer->head;
+	size_t bytes = packet_bytes < PACKET_BYTES ? packet_bytes : PACKET_BYTES;
 
-	read_control(&message->msg_hdr, &answer.head);
-	memcpy(answer.head.responder, &incoming->from.sin6_addr, sizeof(answer.head.responder));
+	/* An IPv4 raw socket delivers the IP header. */
 	if (family == 4) {
-		/* An IPv4 raw socket delivers the IP header. */
 		struct wire_ip ip;
 		if (!wire_ip_read(data, bytes, &ip) || ip.family != wire)
 			return;
-		answer.head.ttl = ip.ttl;
-		memcpy(answer.head.responder, ip.source, wire->address_bytes);
-		memcpy(answer.head.local, ip.destination, wire->address_bytes);
+		head->ttl = ip.ttl;
+		memcpy(head->responder, ip.source, wire->address_bytes);
+		memcpy(head->local, ip.destination, wire->address_bytes);
+		packet_bytes -= (size_t)(ip.transport - data);
 		data = ip.transport;
 		bytes = ip.transport_bytes;
 	}
-	if (!match_answer(family, &answer.head, data, bytes))
+	if (!match_answer(family, head, data, bytes))
 		return;
-	answer.head.packet_bytes = (uint16_t)(message->msg_len - (data - incoming->packet));
-	queue_answer(&answer, protocol == IPPROTO_ICMP && data[0] == wire->echo_reply, data);
+	head->packet_bytes = (uint32_t)packet_bytes;
+	queue_answer(answer, data);
 }
 
-bool recv_answers(int fd)
+void recv_answers(int fd)
 {
 	uint8_t family = fd == DESC_ICMP4 || fd == DESC_SCTP4 ? 4 : 6;
 	uint8_t protocol = fd == DESC_ICMP4 || fd == DESC_ICMP6 ? IPPROTO_ICMP : IPPROTO_SCTP;
-	static struct incoming incoming[RECORD_BATCH];
-	static struct mmsghdr messages[RECORD_BATCH];
+	static uint8_t packet[PACKET_BYTES];
+	struct iovec piece = {packet, sizeof(packet)};
 
-	for (size_t i = 0; i < RECORD_BATCH; i++) {
-		incoming[i].piece = (struct iovec){incoming[i].packet, PACKET_BYTES};
-		messages[i].msg_hdr = (struct msghdr){
-			.msg_name = family == 6 ? &incoming[i].from : NULL,
-			.msg_namelen = sizeof(incoming[i].from),
-			.msg_iov = &incoming[i].piece,
-			.msg_iovlen = 1,
-			.msg_control = incoming[i].control,
-			.msg_controllen = CONTROL_BYTES,
-		};
+	for (int i = 0; i < RECORD_BATCH; i++) {
+		struct record_long_answer answer = {.head.protocol = protocol};
+		struct sockaddr_in6 from;
+		_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
+		struct msghdr message = {.msg_name = &from,
+					 .msg_namelen = sizeof(from),
+					 .msg_iov = &piece,
+					 .msg_iovlen = 1,
+					 .msg_control = control,
+					 .msg_controllen = sizeof(control)};
+		/* MSG_TRUNC: the kernel tells the length of a packet that does not fit. */
+		ssize_t bytes = recvmsg(fd, &message, MSG_DONTWAIT | MSG_TRUNC);
+		if (bytes < 0)
+			return;
+		read_control(&message, &answer.head);
+		if (family == 6)
+			memcpy(answer.head.responder, &from.sin6_addr, sizeof(from.sin6_addr));
+		handle_packet(family, &answer, packet, (size_t)bytes);
 	}
-	/* MSG_TRUNC: the kernel tells the length of a packet that does not fit. */
-	int count = recvmmsg(fd, messages, RECORD_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
-	if (count < 0 && errno == ENOTSOCK)
-		return false;
-	for (int i = 0; i < count; i++)
-		handle_packet(&incoming[i], &messages[i], family, protocol);
-	return true;
 }

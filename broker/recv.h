@@ -4,11 +4,8 @@
 #ifndef POSTERN_BROKER_RECV_H
 #define POSTERN_BROKER_RECV_H
 
-#include <stdbool.h>
-
 /* Reads up to RECORD_BATCH packets from one of the raw sockets that receive. Closes each probe that
- * one answers and queues the answer. False if it is no socket, because the kernel lacks the family.
- */
-bool recv_answers(int fd);
+ * one answers and queues the answer. */
+void recv_answers(int fd);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -84,4 +85,19 @@ void sanitise(void)
 	stop_timers();
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
 		fatal(FATAL_START, "become not dumpable", errno, NULL);
+}
+
+void channel_check(void)
+{
+	struct sockaddr_storage peer;
+	socklen_t peer_bytes = sizeof(peer), type_bytes = sizeof(int);
+	int type = 0;
+
+	/* A listening socket has no peer. */
+	if (getsockopt(DESC_CHANNEL, SOL_SOCKET, SO_TYPE, &type, &type_bytes) != 0 ||
+	    type != SOCK_SEQPACKET ||
+	    getpeername(DESC_CHANNEL, (struct sockaddr *)&peer, &peer_bytes) != 0 ||
+	    peer.ss_family != AF_UNIX)
+		fatal(FATAL_CHANNEL, "descriptor 0 is no connected AF_UNIX SOCK_SEQPACKET socket",
+		      0, "start mtr-packet or tracepath instead, which start the broker");
 }

@@ -11,4 +11,7 @@
  * dumpable and has no core file. fatal() if any of that fails. */
 void sanitise(void);
 
+/* fatal() unless descriptor 0 is a connected AF_UNIX SOCK_SEQPACKET socket. */
+void channel_check(void);
+
 #endif

@@ -11,12 +11,12 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "broker/channel.h"
 #include "broker/fatal.h"
 #include "broker/recv.h"
 #include "broker/send.h"
-#include "broker/raw_sockets.h"
 #include "policy/descriptors.h"
 #include "policy/validate.h"
 
@@ -26,21 +26,23 @@ static struct pollfd polled[] = {
 	{DESC_SCTP4, POLLIN, 0},   {DESC_SCTP6, POLLIN, 0},
 };
 
-enum {
-	POLLED = sizeof(polled) / sizeof(polled[0]),
-};
+enum { POLLED = sizeof(polled) / sizeof(polled[0]) };
 
 /* A raw SCTP socket that receives keeps the host from answering "protocol unreachable" to others.
  * So it is enabled with the first SCTP probe. */
 static void enable_receive(const struct record_probe *request)
 {
 	static bool is_enabled[2];
-	bool *enabled = &is_enabled[request->family == 6];
+	bool is_ipv6 = request->family == 6;
+	/* Large enough for IPv4, too: the unspecified address of either family is zero. */
+	const struct sockaddr_in6 any = {.sin6_family = is_ipv6 ? AF_INET6 : AF_INET};
+	int fd = descriptor_raw(request->family, true, false);
 
-	if (request->protocol != IPPROTO_SCTP || *enabled)
+	if (request->protocol != IPPROTO_SCTP || is_enabled[is_ipv6])
 		return;
-	sockets_enable_receive(sockets_raw(request->family, IPPROTO_SCTP, false));
-	*enabled = true;
+	if (bind(fd, (const struct sockaddr *)&any, sizeof(any)) != 0)
+		fatal(FATAL_START, "have the SCTP socket receive", errno, NULL);
+	is_enabled[is_ipv6] = true;
 }
 
 static void serve_requests(const uint16_t probe_id[RECORD_PROBE_IDS])
@@ -68,16 +70,13 @@ static void wait_for(short channel_event, nfds_t count)
 _Noreturn void serve(const uint16_t probe_id[RECORD_PROBE_IDS])
 {
 	for (;;) {
-		if (!channel_flush()) {
+		while (!channel_flush())
 			wait_for(POLLOUT, 1);
-			continue;
-		}
 		wait_for(POLLIN, POLLED);
 		/* Answers first: a receive buffer can overflow, the channel cannot. */
 		for (size_t i = 1; i < POLLED; i++)
-			if (polled[i].revents != 0 && channel_flush() &&
-			    !recv_answers(polled[i].fd))
-				polled[i].fd = -1; /* ppoll(2) ignores it */
+			if (polled[i].revents != 0 && channel_flush())
+				recv_answers(polled[i].fd);
 		if (polled[0].revents != 0 && channel_flush())
 			serve_requests(probe_id);
 	}

@@ -18,9 +18,13 @@
 #include <unistd.h>
 
 #include "broker/fatal.h"
-#include "broker/raw_sockets.h"
 #include "policy/descriptors.h"
 #include "policy/socket_filter.h"
+
+/* <linux/in6.h> has it, but cannot be included beside the C library's headers. */
+#ifndef IPV6_FLOWINFO_SEND
+#define IPV6_FLOWINFO_SEND 33
+#endif
 
 enum {
 	/* The kernel grants up to net.core.rmem_max and wmem_max. */
@@ -44,8 +48,8 @@ struct family {
 	uint32_t feature_shift;
 	const void *nowhere; /* an address to bind to that no packet has */
 	socklen_t nowhere_bytes;
-	struct option fragment, dont_fragment, ttl;
-	struct option report[3]; /* of a receive socket */
+	/* Of every socket, of those that may fragment and may not, of those that receive. */
+	struct option always[2], fragment[1], dont_fragment[2], receive[3];
 };
 
 /* No SCTP packet goes to the limited broadcast address, or to the reserved multicast address ff00::
@@ -61,11 +65,11 @@ static const struct family ipv4 = {
 	.feature_shift = 0,
 	.nowhere = &nowhere4,
 	.nowhere_bytes = sizeof(nowhere4),
-	.fragment = {IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT},
+	.always = {{IPPROTO_IP, IP_TTL, 255}},
+	.fragment = {{IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT}},
 	/* PROBE: a path MTU that the kernel has learnt elsewhere stops no probe. */
-	.dont_fragment = {IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE},
-	.ttl = {IPPROTO_IP, IP_TTL, 255},
-	.report = {{SOL_SOCKET, SO_TIMESTAMPNS, 1}, {IPPROTO_IP, IP_PKTINFO, 1}},
+	.dont_fragment = {{IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE}},
+	.receive = {{SOL_SOCKET, SO_TIMESTAMPNS, 1}},
 };
 
 static const struct family ipv6 = {
@@ -75,12 +79,13 @@ static const struct family ipv6 = {
 	.feature_shift = FEATURE_IPV6_SHIFT,
 	.nowhere = &nowhere6,
 	.nowhere_bytes = sizeof(nowhere6),
-	.fragment = {IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT},
-	.dont_fragment = {IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE},
-	.ttl = {IPPROTO_IPV6, IPV6_UNICAST_HOPS, 255},
-	.report = {{SOL_SOCKET, SO_TIMESTAMPNS, 1},
-		   {IPPROTO_IPV6, IPV6_RECVPKTINFO, 1},
-		   {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1}},
+	.always = {{IPPROTO_IPV6, IPV6_UNICAST_HOPS, 255}, {IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1}},
+	.fragment = {{IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT}},
+	.dont_fragment = {{IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE},
+			  {IPPROTO_IPV6, IPV6_DONTFRAG, 1}},
+	.receive = {{SOL_SOCKET, SO_TIMESTAMPNS, 1},
+		    {IPPROTO_IPV6, IPV6_RECVPKTINFO, 1},
+		    {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1}},
 };
 
 static int set_option(int fd, struct option option)
@@ -170,44 +175,48 @@ static void filter(int fd, uint8_t protocol, const struct family *family, const 
 		fatal(FATAL_START, "drain a raw socket", errno, NULL);
 }
 
-/* IP_RECVERR is never set: the error queue bypasses the filter. */
-static void set_options(int fd, const struct family *family, bool dont_fragment)
+/* Sets those that have a name. */
+static void set_options(int fd, const struct option *options, size_t count)
 {
-	const struct option send_buffer = {SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES};
-	const struct option receive_buffer = {SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES};
-	bool failed =
-		set_option(fd, family->ttl) != 0 ||
-		set_option(fd, dont_fragment ? family->dont_fragment : family->fragment) != 0 ||
-		set_option(fd, send_buffer) != 0;
+	for (size_t i = 0; i < count && options[i].name != 0; i++)
+		if (set_option(fd, options[i]) != 0)
+			fatal(FATAL_START, "set an option of a raw socket", errno, NULL);
+}
 
-	if (!dont_fragment) {
-		failed |= set_option(fd, receive_buffer) != 0;
-		for (size_t i = 0; i < 3 && family->report[i].value != 0; i++)
-			failed |= set_option(fd, family->report[i]) != 0;
-	} else if (family->number == 6) {
-		failed |= set_option(fd, (struct option){IPPROTO_IPV6, IPV6_DONTFRAG, 1}) != 0;
+/* IP_RECVERR is never set: the error queue bypasses the filter. */
+static void configure(int fd, const struct family *family, bool dont_fragment)
+{
+	const struct option buffers[] = {{SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES},
+					 {SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES}};
+
+	set_options(fd, family->always, 2);
+	set_options(fd, buffers, dont_fragment ? 1 : 2);
+	if (dont_fragment) {
+		set_options(fd, family->dont_fragment, 2);
+	} else {
+		set_options(fd, family->fragment, 1);
+		set_options(fd, family->receive, 3);
 	}
-	if (failed)
-		fatal(FATAL_START, "set the options of a raw socket", errno, NULL);
 }
 
 /* The socket that may fragment receives for both. False if the kernel lacks the family. */
 static bool open_raw(const struct family *family, uint8_t protocol, bool dont_fragment,
 		     const uint16_t *probe_id)
 {
-	int expected = sockets_raw(family->number, protocol, dont_fragment);
+	int expected = descriptor_raw(family->number, protocol == IPPROTO_SCTP, dont_fragment);
 	int fd = open_at(expected, family->domain, SOCK_RAW,
 			 protocol == IPPROTO_ICMP ? family->icmp_protocol : protocol);
 
 	if (fd < 0 && errno == EAFNOSUPPORT) {
-		if (fcntl(DESC_NULL, F_DUPFD_CLOEXEC, expected) != expected)
+		/* Nothing arrives there, and nothing can be sent to another family. */
+		if (fcntl(DESC_ICMP4_DF, F_DUPFD_CLOEXEC, expected) != expected)
 			fatal(FATAL_START, "duplicate a descriptor", errno, NULL);
 		return false;
 	}
 	if (fd < 0)
 		fatal(FATAL_START, "open a raw socket", errno, NULL);
 	filter(fd, protocol, family, probe_id, !dont_fragment);
-	set_options(fd, family, dont_fragment);
+	configure(fd, family, dont_fragment);
 	return true;
 }
 

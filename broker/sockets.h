@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/raw_sockets.h"
 #include "common/record.h"
 
 /* What has been opened. The descriptor numbers are those of policy/descriptors.h. */
@@ -18,7 +17,8 @@ struct broker_sockets {
 };
 
 /* Opens, binds, filters, locks and drains all sockets; fatal() if any of that fails. A family that
- * this kernel does not have is left out of `features`; its descriptors are duplicates of /dev/null.
+ * this kernel does not have is left out of `features`; its descriptors are duplicates of the
+ * socket that only sends IPv4.
  */
 void sockets_open(struct broker_sockets *sockets);
 

@@ -38,19 +38,16 @@ enum {
 
 enum record_kind {
 	RECORD_HELLO = 1,
-	RECORD_PROBE = 2,
-	RECORD_ANSWER = 3,
-	RECORD_LONG_ANSWER = 4,
-	RECORD_FAILURE = 5,
+	RECORD_PROBE,
+	RECORD_ANSWER,
+	RECORD_LONG_ANSWER,
+	RECORD_FAILURE
 };
 
 /* What works in this broker on this machine. A protocol bit is shifted by its family's offset. */
 enum hello_features {
 	FEATURE_ICMP = 1u << 0,
-	FEATURE_UDP = 1u << 1, /* never by the broker: the front end's own transports */
-	FEATURE_TCP = 1u << 2, /* the same */
-	FEATURE_SCTP = 1u << 3,
-	FEATURE_PROTOCOLS = 15,
+	FEATURE_SCTP = 1u << 3, /* between them: UDP and TCP, which are not the broker's */
 	FEATURE_IPV6_SHIFT = 8, /* IPv4 bits as above, IPv6 bits shifted left by this */
 	FEATURE_MARK = 1u << 16,
 };
@@ -69,13 +66,12 @@ struct record_hello {
 _Static_assert(sizeof(struct record_hello) == 56, "hello record layout");
 
 enum probe_flags {
-	PROBE_DONT_FRAGMENT =
-		1u << 0,      /* IPv4 DF set; never fragmented here, path MTU cache ignored */
+	/* Not fragmented (IPv4: DF set), whatever path MTU the kernel has cached. */
+	PROBE_DONT_FRAGMENT = 1u << 0,
 	PROBE_MARK = 1u << 1, /* `mark` is the routing mark (SO_MARK) */
-	PROBE_NONCE =
-		1u << 2, /* ICMP: the first payload bytes are `nonce`, as far as there is room */
-	PROBE_FLOW_LABEL = 1u << 3,  /* IPv6: `flow_label` is sent */
-	PROBE_FLAGS = (1u << 4) - 1, /* all that are defined */
+	/* ICMP: the first payload bytes are `nonce`, as far as there is room. */
+	PROBE_NONCE = 1u << 2,
+	PROBE_FLAGS = (1u << 3) - 1, /* all that are defined */
 };
 
 /* One probe to send. It closes what was open in its slot before. One ANSWER or FAILURE at most
@@ -96,7 +92,7 @@ struct record_probe {
 				most     65535; SCTP: initiate tag, not 0 (RFC 9260 3.3.2) */
 	uint32_t ifindex;    /* send through this interface; 0: by route */
 	uint32_t mark;       /* with PROBE_MARK, otherwise 0 */
-	uint32_t flow_label; /* with PROBE_FLOW_LABEL, at most 0xfffff, otherwise 0 */
+	uint32_t flow_label; /* IPv6, at most 0xfffff; 0: the kernel's choice */
 	uint8_t probe_id;    /* index of the held port: echo identifier, SCTP source port */
 	uint8_t reserved[7];
 	uint8_t nonce[RECORD_NONCE_BYTES]; /* with PROBE_NONCE, otherwise 0 */
@@ -108,10 +104,11 @@ _Static_assert(offsetof(struct record_probe, probe_id) == 32, "probe record layo
 _Static_assert(offsetof(struct record_probe, nonce) == 40, "probe record layout");
 _Static_assert(offsetof(struct record_probe, destination) == 48, "probe record layout");
 
-/* A packet that answers an open probe, which it closes: the headers and, where the answer shows it,
- * the nonce agree with the probe. What it says, and its checksum, are the front end's to read. */
+/* What became of a probe, which is closed by it. An answer is a packet that agrees with the probe:
+ * its headers and, where it shows it, the nonce. What it says, and its checksum, are the front
+ * end's to read. A failure has kind, cookie and errno: the probe was not sent. */
 struct record_answer {
-	uint8_t kind;     /* RECORD_ANSWER, or RECORD_LONG_ANSWER as the head of that record */
+	uint8_t kind;     /* RECORD_ANSWER, RECORD_FAILURE; RECORD_LONG_ANSWER: the head of one */
 	uint8_t protocol; /* of the answer itself: IPPROTO_ICMP in either family, or IPPROTO_SCTP */
 	uint8_t ttl;      /* on arrival */
 	uint8_t reserved;
@@ -120,30 +117,20 @@ struct record_answer {
 	int64_t received_wall_ns; /* CLOCK_REALTIME: the kernel's receive stamp */
 	uint8_t responder[16];    /* who sent the answer */
 	uint8_t local[16];        /* the address that it was sent to */
-	uint32_t ifindex;         /* where it arrived; 0: unknown */
-	uint16_t
-		packet_bytes; /* length of the answer from its transport header on, as it arrived */
-	uint16_t data_bytes;  /* of them in `data` */
+	uint32_t ifindex;         /* where an IPv6 answer arrived; 0: unknown */
+	int32_t error;            /* RECORD_FAILURE: errno of the send */
+	uint32_t packet_bytes;    /* length on arrival, from the transport header on */
+	uint32_t data_bytes;      /* of them in `data` */
 	uint8_t data[RECORD_SHORT_BYTES];
 };
-_Static_assert(sizeof(struct record_answer) == 144, "answer record layout");
-_Static_assert(offsetof(struct record_answer, data) == 64, "answer record layout");
+_Static_assert(sizeof(struct record_answer) == 152, "answer record layout");
+_Static_assert(offsetof(struct record_answer, data) == 72, "answer record layout");
 
-/* The same with more data: for ICMP errors that do not fit in the short form. */
+/* The same with more data: for answers that do not fit in the short form. */
 struct record_long_answer {
 	struct record_answer head; /* its `data` is unused and zero */
 	uint8_t data[RECORD_LONG_BYTES];
 };
-_Static_assert(sizeof(struct record_long_answer) == 1384, "long answer record layout");
-
-/* A probe was not sent; it is not open. */
-struct record_failure {
-	uint8_t kind; /* RECORD_FAILURE */
-	uint8_t reserved[3];
-	uint32_t cookie;
-	int32_t error; /* errno of the send */
-	uint32_t reserved2;
-};
-_Static_assert(sizeof(struct record_failure) == 16, "failure record layout");
+_Static_assert(sizeof(struct record_long_answer) == 1392, "long answer record layout");
 
 #endif

@@ -8,30 +8,20 @@
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 
-enum {
-	FRAGMENT_HEADER_BYTES = 8, /* RFC 8200 4.5 */
-};
+enum { FRAGMENT_HEADER_BYTES = 8 }; /* RFC 8200 4.5 */
 
 /* clang-format off */
 static const struct wire_family ipv4 = {
 	.family = 4, .address_bytes = 4, .header_bytes = 20,
 	.ttl_at = 8, .protocol_at = 9, .length_at = 2, .source_at = 12,
 	.icmp_protocol = IPPROTO_ICMP, .echo_request = ICMP_ECHO, .echo_reply = ICMP_ECHOREPLY,
-	.unreachable = ICMP_DEST_UNREACH, .time_exceeded = ICMP_TIME_EXCEEDED,
-	.parameter_problem = ICMP_PARAMETERPROB,
-	.packet_too_big = ICMP_DEST_UNREACH, .packet_too_big_code = ICMP_FRAG_NEEDED,
-	.extension_length = 5, .extension_unit = 4,
 };
 
 static const struct wire_family ipv6 = {
 	.family = 6, .address_bytes = 16, .header_bytes = 40,
 	.ttl_at = 7, .protocol_at = 6, .length_at = 4, .source_at = 8,
-	.icmp_protocol = IPPROTO_ICMPV6, .echo_request = ICMP6_ECHO_REQUEST,
-	.echo_reply = ICMP6_ECHO_REPLY,
-	.unreachable = ICMP6_DST_UNREACH, .time_exceeded = ICMP6_TIME_EXCEEDED,
-	.parameter_problem = ICMP6_PARAM_PROB,
-	.packet_too_big = ICMP6_PACKET_TOO_BIG, .packet_too_big_code = -1,
-	.extension_length = 4, .extension_unit = 8,
+	.icmp_protocol = IPPROTO_ICMPV6,
+	.echo_request = ICMP6_ECHO_REQUEST, .echo_reply = ICMP6_ECHO_REPLY,
 };
 /* clang-format on */
 
@@ -55,11 +45,9 @@ bool wire_ip_read(const uint8_t *packet, size_t length, struct wire_ip *ip)
 	size_t header_bytes = wire->header_bytes;
 	size_t total_bytes = wire_get16(packet + wire->length_at);
 	if (wire->family == 4) {
-		ip->tos = packet[1];
 		fragment_offset = wire_get16(packet + 6) & 0x1fff;
 		header_bytes = (size_t)(packet[0] & 15) * 4;
 	} else {
-		ip->tos = (uint8_t)(wire_get16(packet) >> 4);
 		total_bytes += wire->header_bytes;
 	}
 	ip->cut = total_bytes > length;

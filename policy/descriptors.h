@@ -5,6 +5,9 @@
 #ifndef POSTERN_POLICY_DESCRIPTORS_H
 #define POSTERN_POLICY_DESCRIPTORS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "common/record.h"
 
 enum {
@@ -28,5 +31,11 @@ enum {
 	DESC_RAW_FIRST = DESC_ICMP4,
 	DESC_RAW_LAST = DESC_SCTP6_DF,
 };
+
+/* The raw socket for a probe of family 4 or 6. */
+static inline int descriptor_raw(uint8_t family, bool is_sctp, bool dont_fragment)
+{
+	return DESC_RAW_FIRST + 4 * is_sctp + 2 * (family == 6) + dont_fragment;
+}
 
 #endif

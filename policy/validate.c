@@ -8,16 +8,13 @@
 #include <stddef.h>
 #include <string.h>
 
-enum {
-	FLOW_LABEL_MAX = 0xfffff, /* 20 bits, RFC 8200 3 */
-};
+enum { FLOW_LABEL_MAX = 0xfffff }; /* 20 bits, RFC 8200 3 */
 
 static bool is_zero(const uint8_t *bytes, size_t length)
 {
-	for (size_t i = 0; i < length; i++)
-		if (bytes[i] != 0)
-			return false;
-	return true;
+	static const uint8_t zero[16];
+
+	return memcmp(bytes, zero, length) == 0;
 }
 
 bool validate_is_unicast(uint8_t family, const uint8_t *address)
@@ -38,15 +35,15 @@ static bool flags_hold(const struct record_probe *request)
 	uint16_t flags = request->flags;
 
 	return (flags & ~PROBE_FLAGS) == 0 && ((flags & PROBE_MARK) != 0 || request->mark == 0) &&
-	       ((flags & PROBE_NONCE) != 0 || is_zero(request->nonce, sizeof(request->nonce))) &&
-	       ((flags & PROBE_FLOW_LABEL) != 0 ? request->family == 6 : request->flow_label == 0);
+	       ((flags & PROBE_NONCE) != 0 || is_zero(request->nonce, sizeof(request->nonce)));
 }
 
 static bool ranges_hold(const struct record_probe *request)
 {
 	bool is_icmp = request->protocol == IPPROTO_ICMP;
 
-	return request->ttl != 0 && request->flow_label <= FLOW_LABEL_MAX &&
+	return request->ttl != 0 &&
+	       request->flow_label <= (request->family == 6 ? FLOW_LABEL_MAX : 0) &&
 	       request->ifindex <= INT32_MAX && request->probe_id < RECORD_PROBE_IDS &&
 	       (is_icmp ? request->port == 0 : request->port != 0) &&
 	       (is_icmp ? request->number <= UINT16_MAX : request->number != 0);

@@ -1,8 +1,8 @@
 /*
  * What the front end may do once its broker runs: mtr-packet, and, included by their own tables,
  * tracepath and its helper. They read requests and answers that strangers composed. They send
- * probes by UDP and TCP sockets of their user's, and need no file, no process, and no right but to
- * write what they were started to write.
+ * probes by UDP, TCP and ping sockets of their user's, and need no file, no process, and no right
+ * but to write what they were started to write.
  *
  * Descriptors are not named: the process has no others than the standard three, the channel to the
  * broker, and such sockets.
@@ -16,11 +16,12 @@
 
 #include "policy/filter/table.h"
 
-/* The family's own protocol of the type: UDP or TCP. The type is in the low bits, beside
+/* Protocol 0 is the family's own of the type: UDP or TCP. The type is in the low bits, beside
  * SOCK_CLOEXEC and SOCK_NONBLOCK. */
-#define SOCKET(why, family, type) ALLOW(socket, why, IS(0, family), HAS(1, 0xf, type), IS(2, 0))
-#define SET(why, level, option)   ALLOW(setsockopt, why, IS(1, level), IS(2, option))
-#define GET(why, level, option)   ALLOW(getsockopt, why, IS(1, level), IS(2, option))
+#define SOCKET(why, family, type, protocol)                                                        \
+	ALLOW(socket, why, IS(0, family), HAS(1, 0xf, type), IS(2, protocol))
+#define SET(why, level, option) ALLOW(setsockopt, why, IS(1, level), IS(2, option))
+#define GET(why, level, option) ALLOW(getsockopt, why, IS(1, level), IS(2, option))
 
 static const struct entry entries[] = {
 	ALLOW(ppoll, "the one place to wait"),
@@ -37,10 +38,12 @@ static const struct entry entries[] = {
 	ALLOW(clock_gettime, "the time, where the kernel maps no vdso"),
 	ALLOW(poll, "as ppoll, from the C library"),
 
-	SOCKET("UDP probes, routes", AF_INET, SOCK_DGRAM),
-	SOCKET("UDP probes, routes", AF_INET6, SOCK_DGRAM),
-	SOCKET("TCP probes", AF_INET, SOCK_STREAM),
-	SOCKET("TCP probes", AF_INET6, SOCK_STREAM),
+	SOCKET("UDP probes, routes", AF_INET, SOCK_DGRAM, 0),
+	SOCKET("UDP probes, routes", AF_INET6, SOCK_DGRAM, 0),
+	SOCKET("TCP probes", AF_INET, SOCK_STREAM, 0),
+	SOCKET("TCP probes", AF_INET6, SOCK_STREAM, 0),
+	SOCKET("ICMP probes without a broker", AF_INET, SOCK_DGRAM, IPPROTO_ICMP),
+	SOCKET("ICMP probes without a broker", AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6),
 	ALLOW(bind, "source addresses and ports"),
 	ALLOW(connect, "TCP probes leave; the kernel looks up a route"),
 	ALLOW(getsockname, "source address, port that the kernel chose"),

@@ -1,0 +1,38 @@
+/*
+ * ICMP errors of both families (RFC 792, RFC 1191, RFC 4443, RFC 4884), and link-local addresses.
+ * Pure functions in the front end.
+ */
+#include "frontend/transport/icmp_types.h"
+
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
+
+static const struct icmp_types icmp4 = {
+	.unreachable = ICMP_DEST_UNREACH,
+	.time_exceeded = ICMP_TIME_EXCEEDED,
+	.parameter_problem = ICMP_PARAMETERPROB,
+	.packet_too_big = ICMP_DEST_UNREACH,
+	.packet_too_big_code = ICMP_FRAG_NEEDED,
+	.extension_length = 5,
+	.extension_unit = 4,
+};
+
+static const struct icmp_types icmp6 = {
+	.unreachable = ICMP6_DST_UNREACH,
+	.time_exceeded = ICMP6_TIME_EXCEEDED,
+	.parameter_problem = ICMP6_PARAM_PROB,
+	.packet_too_big = ICMP6_PACKET_TOO_BIG,
+	.packet_too_big_code = -1,
+	.extension_length = 4,
+	.extension_unit = 8,
+};
+
+const struct icmp_types *icmp_types(uint8_t family)
+{
+	return family == 4 ? &icmp4 : &icmp6;
+}
+
+bool is_link_local(uint8_t family, const uint8_t *address)
+{
+	return family == 6 && address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
