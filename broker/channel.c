@@ -38,19 +38,20 @@ size_t channel_read(const struct record_probe **requests)
 	static struct record_probe incoming[RECORD_BATCH];
 	struct iovec piece = {.iov_base = incoming, .iov_len = sizeof(incoming)};
 	/* No room for control data: the kernel closes a passed descriptor and sets MSG_CTRUNC. */
-	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-	ssize_t bytes = recvmsg(DESC_CHANNEL, &message, MSG_DONTWAIT);
+	struct mmsghdr message = {.msg_hdr = {.msg_iov = &piece, .msg_iovlen = 1}};
+	/* As raw sockets are read: the filter needs to allow one call less. */
+	int count = recvmmsg(DESC_CHANNEL, &message, 1, MSG_DONTWAIT, NULL);
 
-	if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
+	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
-	if ((message.msg_flags & MSG_CTRUNC) != 0)
+	if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
 		fatal(FATAL_BAD_REQUEST, "the front end sent ancillary data", 0, NULL);
-	if (bytes <= 0)
+	if (count < 0 || message.msg_len == 0)
 		_exit(0); /* the front end has closed the channel */
-	if ((message.msg_flags & MSG_TRUNC) != 0 || (size_t)bytes % sizeof(incoming[0]) != 0)
+	if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 || message.msg_len % sizeof(incoming[0]))
 		fatal(FATAL_BAD_REQUEST, "the front end sent a message of a wrong length", 0, NULL);
 	*requests = incoming;
-	return (size_t)bytes / sizeof(incoming[0]);
+	return message.msg_len / sizeof(incoming[0]);
 }
 
 void channel_queue(const void *record, size_t bytes)

@@ -11,7 +11,7 @@ enum {
 	FATAL_START = 1,         /* a step of the start-up failed */
 	FATAL_CHANNEL = 64,      /* descriptor 0 is no connected AF_UNIX SOCK_SEQPACKET socket */
 	FATAL_BAD_REQUEST = 65,  /* the front end sent what the channel does not allow */
-	FATAL_NO_PRIVILEGE = 77, /* CAP_NET_RAW is not held */
+	FATAL_NO_PRIVILEGE = 77, /* CAP_NET_RAW is not held, or of no use here */
 };
 
 /* Ends the process with "postern-broker: WHAT[: strerror(error)][ (remedy)]". `error` 0 and

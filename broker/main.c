@@ -19,6 +19,7 @@
 #include "broker/sanitise.h"
 #include "broker/serve.h"
 #include "broker/sockets.h"
+#include "common/hello.h"
 #include "policy/descriptors.h"
 
 static void send_hello(const struct broker_sockets *sockets)

@@ -43,18 +43,6 @@ static void read_control(struct msghdr *header, struct record_answer *answer)
 	}
 }
 
-static void queue_answer(struct record_long_answer *answer, const uint8_t *data)
-{
-	struct record_answer *head = &answer->head;
-	bool is_long = head->packet_bytes > RECORD_SHORT_BYTES;
-	size_t room = is_long ? RECORD_LONG_BYTES : RECORD_SHORT_BYTES;
-
-	head->kind = is_long ? RECORD_LONG_ANSWER : RECORD_ANSWER;
-	head->data_bytes = (uint32_t)(head->packet_bytes < room ? head->packet_bytes : room);
-	memcpy(is_long ? answer->data : head->data, data, head->data_bytes);
-	channel_queue(answer, is_long ? sizeof(*answer) : sizeof(*head));
-}
-
 /* `data` has the first bytes of a packet of `packet_bytes`. `answer` has what the kernel says. */
 static void handle_packet(uint8_t family, struct record_long_answer *answer, const uint8_t *data,
 			  size_t packet_bytes)
@@ -77,34 +65,42 @@ static void handle_packet(uint8_t family, struct record_long_answer *answer, con
 	}
 	if (!match_answer(family, head, data, bytes))
 		return;
+	/* The long form is for what the short one would cut. */
+	bool is_long = packet_bytes > RECORD_SHORT_BYTES;
+	size_t room = is_long ? RECORD_LONG_BYTES : RECORD_SHORT_BYTES;
+	head->kind = is_long ? RECORD_LONG_ANSWER : RECORD_ANSWER;
 	head->packet_bytes = (uint32_t)packet_bytes;
-	queue_answer(answer, data);
+	head->data_bytes = (uint32_t)(packet_bytes < room ? packet_bytes : room);
+	memcpy(is_long ? answer->data : head->data, data, head->data_bytes);
+	channel_queue(answer, is_long ? sizeof(*answer) : sizeof(*head));
 }
 
 void recv_answers(int fd)
 {
 	uint8_t family = fd == DESC_ICMP4 || fd == DESC_SCTP4 ? 4 : 6;
 	uint8_t protocol = fd == DESC_ICMP4 || fd == DESC_ICMP6 ? IPPROTO_ICMP : IPPROTO_SCTP;
-	static uint8_t packet[PACKET_BYTES];
-	struct iovec piece = {packet, sizeof(packet)};
-
-	for (int i = 0; i < RECORD_BATCH; i++) {
-		struct record_long_answer answer = {.head.protocol = protocol};
+	static struct incoming {
+		uint8_t packet[PACKET_BYTES];
 		struct sockaddr_in6 from;
 		_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
-		struct msghdr message = {.msg_name = &from,
-					 .msg_namelen = sizeof(from),
-					 .msg_iov = &piece,
-					 .msg_iovlen = 1,
-					 .msg_control = control,
-					 .msg_controllen = sizeof(control)};
-		/* MSG_TRUNC: the kernel tells the length of a packet that does not fit. */
-		ssize_t bytes = recvmsg(fd, &message, MSG_DONTWAIT | MSG_TRUNC);
-		if (bytes < 0)
-			return;
-		read_control(&message, &answer.head);
+		struct iovec piece;
+	} incoming[RECORD_BATCH];
+	static struct mmsghdr messages[RECORD_BATCH];
+
+	for (size_t i = 0; i < RECORD_BATCH; i++) {
+		struct incoming *in = &incoming[i];
+		in->piece = (struct iovec){in->packet, sizeof(in->packet)};
+		messages[i].msg_hdr = (struct msghdr){&in->from,   sizeof(in->from), &in->piece, 1,
+						      in->control, CONTROL_BYTES,    0};
+	}
+	/* MSG_TRUNC: the kernel tells the length of a packet that does not fit. */
+	int count = recvmmsg(fd, messages, RECORD_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+	for (int i = 0; i < count; i++) {
+		struct record_long_answer answer = {.head.protocol = protocol};
+		read_control(&messages[i].msg_hdr, &answer.head);
 		if (family == 6)
-			memcpy(answer.head.responder, &from.sin6_addr, sizeof(from.sin6_addr));
-		handle_packet(family, &answer, packet, (size_t)bytes);
+			memcpy(answer.head.responder, &incoming[i].from.sin6_addr,
+			       sizeof(answer.head.responder));
+		handle_packet(family, &answer, incoming[i].packet, messages[i].msg_len);
 	}
 }

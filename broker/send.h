@@ -4,12 +4,14 @@
 #ifndef POSTERN_BROKER_SEND_H
 #define POSTERN_BROKER_SEND_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/record.h"
 
-/* Sends a valid request; `id` is the held port that it names. The probe is open then, unless the
- * kernel refuses it: a failure is queued. */
-void send_probe(const struct record_probe *request, uint16_t id);
+/* Sends the first of `count` valid requests, one to four of them. Returns how many: they are open
+ * then, or a failure is queued. */
+size_t send_group(const struct record_probe *requests, size_t count,
+		  const uint16_t probe_id[RECORD_PROBE_IDS]);
 
 #endif

@@ -55,8 +55,9 @@ static void serve_requests(const uint16_t probe_id[RECORD_PROBE_IDS])
 		if (wrong != NULL)
 			fatal(FATAL_BAD_REQUEST, "the front end sent a bad request", 0, wrong);
 		enable_receive(&requests[i]);
-		send_probe(&requests[i], probe_id[requests[i].probe_id]);
 	}
+	for (size_t done = 0; done < count;)
+		done += send_group(requests + done, count - done, probe_id);
 }
 
 static void wait_for(short channel_event, nfds_t count)

@@ -101,6 +101,11 @@ static int open_at(int expected, int domain, int type, int protocol)
 	if (fd < 0 && errno == EMFILE)
 		fatal(FATAL_START, "open a socket", EMFILE,
 		      "raise the hard limit of descriptors: ulimit -H -n 256");
+	/* CAP_NET_RAW is held. */
+	if (fd < 0 && (errno == EPERM || errno == EACCES))
+		fatal(FATAL_NO_PRIVILEGE,
+		      type == SOCK_RAW ? "open a raw socket" : "open a UDP socket", errno,
+		      "denied by a system call filter, or by the user namespace");
 	if (fd >= 0 && fd != expected)
 		fatal(FATAL_START, "a socket has not the number that it should", 0, NULL);
 	return fd;

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/record.h"
+#include "common/hello.h"
 
 /* What has been opened. The descriptor numbers are those of policy/descriptors.h. */
 struct broker_sockets {

@@ -8,8 +8,8 @@
  * the broker ends if they are not. A message carries one or more records of one kind and nothing
  * else.
  *
- *      broker -> front end    HELLO once, first of all; then ANSWER, LONG_ANSWER and FAILURE
- *      front end -> broker    PROBE
+ *      broker -> front end    HELLO once (common/hello.h), first of all; then ANSWER, LONG_ANSWER
+ * and FAILURE front end -> broker    PROBE
  */
 #ifndef POSTERN_COMMON_RECORD_H
 #define POSTERN_COMMON_RECORD_H
@@ -43,27 +43,6 @@ enum record_kind {
 	RECORD_LONG_ANSWER,
 	RECORD_FAILURE
 };
-
-/* What works in this broker on this machine. A protocol bit is shifted by its family's offset. */
-enum hello_features {
-	FEATURE_ICMP = 1u << 0,
-	FEATURE_SCTP = 1u << 3, /* between them: UDP and TCP, which are not the broker's */
-	FEATURE_IPV6_SHIFT = 8, /* IPv4 bits as above, IPv6 bits shifted left by this */
-	FEATURE_MARK = 1u << 16,
-};
-
-/* The first message of every broker: it has given up everything it could and is ready. */
-struct record_hello {
-	uint8_t kind; /* RECORD_HELLO */
-	uint8_t reserved[3];
-	uint32_t version;  /* RECORD_VERSION */
-	uint32_t features; /* enum hello_features */
-	uint32_t slots;    /* probes that may be open at once: RECORD_SLOTS */
-	uint32_t batch;    /* records in one message at most: RECORD_BATCH */
-	uint32_t reserved2;
-	uint16_t probe_id[RECORD_PROBE_IDS]; /* the held ports */
-};
-_Static_assert(sizeof(struct record_hello) == 56, "hello record layout");
 
 enum probe_flags {
 	/* Not fragmented (IPv4: DF set), whatever path MTU the kernel has cached. */

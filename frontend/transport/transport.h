@@ -4,7 +4,8 @@
  *
  *      UDP     ordinary sockets with an error queue    udp.c
  *      TCP     non-blocking connect()                  tcp.c
- *      ICMP    the broker                              broker_link.c
+ *      ICMP    the broker; where there is none,        broker_link.c
+ *              ping sockets with an error queue        ping.c
  *      SCTP    the broker                              broker_link.c
  *
  * One descriptor to poll, no threads, no blocking call after transport_open(). Everything a
@@ -18,11 +19,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/hello.h"
 #include "frontend/transport/extension.h"
 
 enum {
 	/* Probes open at once; the low 16 bits of a cookie name the slot. */
 	TRANSPORT_SLOTS = 65536,
+};
+
+/* What works, beside the bits of enum hello_features in common/hello.h. */
+enum transport_features {
+	FEATURE_UDP = 1u << 1,
+	FEATURE_TCP = 1u << 2,
+	FEATURE_PROTOCOLS = FEATURE_ICMP | FEATURE_UDP | FEATURE_TCP | FEATURE_SCTP,
 };
 
 enum request_flags {
@@ -98,12 +107,13 @@ struct transport;
 
 struct transport_sink {
 	void *context; /* passed to each function below */
-	/* Once, before any result: what works (enum hello_features in common/record.h). */
+	/* Once, before any result: what works (enum hello_features in common/hello.h). */
 	void (*ready)(void *context, uint32_t features);
 	/* A probe ended. The cookie may be one that was cancelled meanwhile: ignore it then. */
 	void (*result)(void *context, const struct probe_result *result);
 	/* A way is gone (the broker died or could not start), once for each: `lost` has the
-	 * features that no longer work (enum hello_features), `error` is the errno for every open
+	 * features that no longer work (enum hello_features; none of those that another way
+	 * serves), `error` is the errno for every open
 	 * and every later probe of these, `why` one line without newline for people. May come
 	 * before or after ready(). */
 	void (*down)(void *context, uint32_t lost, int error, const char *why);
@@ -133,6 +143,9 @@ int64_t transport_next_ns(const struct transport *transport);
 /* Queues a probe; it leaves at transport_flush(). At most TRANSPORT_SLOTS probes may be open: the
  * cookie's low 16 bits name a slot of the caller's that is free. Before ready() probes are kept. */
 void transport_probe(struct transport *transport, const struct probe_request *request);
+
+/* After ready(): whether a probe leaves by the broker's sockets, not by those of this process. */
+bool transport_uses_broker(const struct transport *transport, const struct probe_request *request);
 
 /* Forgets a probe: no result for this cookie is wanted any more and its slot is free again. Unknown
  * or answered cookies are ignored. */

@@ -20,13 +20,13 @@ enum {
 };
 
 static const struct entry entries[] = {
-	ALLOW(sendmsg, "probes leave", BETWEEN(0, DESC_RAW_FIRST, DESC_RAW_LAST), IS(2, SEND)),
-	ALLOW(recvmsg, "answers arrive, with their real length", IS(0, DESC_ICMP4),
-	      IS(2, RECEIVE_RAW)),
-	ALLOW(recvmsg, "the same", IS(0, DESC_ICMP6), IS(2, RECEIVE_RAW)),
-	ALLOW(recvmsg, "the same", IS(0, DESC_SCTP4), IS(2, RECEIVE_RAW)),
-	ALLOW(recvmsg, "the same", IS(0, DESC_SCTP6), IS(2, RECEIVE_RAW)),
-	ALLOW(recvmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(2, MSG_DONTWAIT)),
+	ALLOW(sendmmsg, "probes leave", BETWEEN(0, DESC_RAW_FIRST, DESC_RAW_LAST), IS(3, SEND)),
+	ALLOW(recvmmsg, "answers arrive, with their real length", IS(0, DESC_ICMP4),
+	      IS(3, RECEIVE_RAW), IS_NULL(4)),
+	ALLOW(recvmmsg, "the same", IS(0, DESC_ICMP6), IS(3, RECEIVE_RAW), IS_NULL(4)),
+	ALLOW(recvmmsg, "the same", IS(0, DESC_SCTP4), IS(3, RECEIVE_RAW), IS_NULL(4)),
+	ALLOW(recvmmsg, "the same", IS(0, DESC_SCTP6), IS(3, RECEIVE_RAW), IS_NULL(4)),
+	ALLOW(recvmmsg, "requests arrive", IS(0, DESC_CHANNEL), IS(3, MSG_DONTWAIT), IS_NULL(4)),
 	ALLOW(sendto,
 	      "answers go to the front end. Not by sendmsg: it can pass a raw socket to a process "
 	      "that has no filter, where IP_HDRINCL gives any source address",
