@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/wire.h"
+#include "frontend/transport/icmp_types.h"
 
 static const char *const names[] = {
 	[STATUS_REPLY] = "reply",
@@ -37,10 +37,10 @@ enum { EXCEEDED_IN_TRANSIT = 0 };
 
 static bool is_too_big(const struct probe_request *probe, const struct probe_result *result)
 {
-	const struct wire_family *wire = wire_family(probe->family);
+	const struct icmp_types *types = icmp_types(probe->family);
 
-	return result->kind == RESULT_ICMP && result->icmp_type == wire->packet_too_big &&
-	       (wire->packet_too_big_code < 0 || wire->packet_too_big_code == result->icmp_code);
+	return result->kind == RESULT_ICMP && result->icmp_type == types->packet_too_big &&
+	       (types->packet_too_big_code < 0 || types->packet_too_big_code == result->icmp_code);
 }
 
 bool needs_fragments(const struct probe_request *probe, const struct probe_result *result)
@@ -55,11 +55,11 @@ bool needs_fragments(const struct probe_request *probe, const struct probe_resul
 enum reply_status reply_status_of_answer(const struct probe_request *probe,
 					 const struct probe_result *result, enum compat compat)
 {
-	const struct wire_family *wire = wire_family(probe->family);
+	const struct icmp_types *types = icmp_types(probe->family);
 
 	if (result->kind == RESULT_REPLY)
 		return STATUS_REPLY;
-	if (result->icmp_type == wire->time_exceeded && result->icmp_code == EXCEEDED_IN_TRANSIT)
+	if (result->icmp_type == types->time_exceeded && result->icmp_code == EXCEEDED_IN_TRANSIT)
 		return STATUS_TTL_EXPIRED;
 	/* mtr does not know this name, so only a client that asks for it gets it. */
 	if ((probe->flags & REQUEST_DONT_FRAGMENT) && is_too_big(probe, result))

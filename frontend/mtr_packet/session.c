@@ -74,19 +74,6 @@ static void close_slot(struct session *session, struct slot *slot)
 
 /* --- warnings --- */
 
-/* The remedy that a reason has in parentheses is left to postern doctor. */
-static void write_why(char warning[WARNING_BYTES], const char *why)
-{
-	static const char advice[] = " (see postern doctor)";
-	const char *remedy = strstr(why, " (");
-	size_t length = remedy ? (size_t)(remedy - why) : strlen(why);
-
-	if (length > WARNING_BYTES - sizeof(advice))
-		length = WARNING_BYTES - sizeof(advice);
-	memcpy(warning, why, length);
-	memcpy(warning + length, advice, sizeof(advice));
-}
-
 static void warn_of_lost(struct session *session, struct lost_way *lost)
 {
 	if (lost->why[0] != '\0')
@@ -413,7 +400,7 @@ void session_down(void *context, uint32_t lost_features, int error, const char *
 	struct lost_way *lost = &session->lost[session->lost_count++];
 	lost->features = lost_features;
 	lost->error = error;
-	write_why(lost->why, why);
+	advice_write(lost->why, why);
 	session->features &= ~lost_features;
 	/* A way that never worked matters only to a client that asks for it. */
 	if (worked)

@@ -13,12 +13,12 @@
 #include "frontend/mtr_packet/line.h"
 #include "frontend/mtr_packet/reply_status.h"
 #include "frontend/mtr_packet/slots.h"
+#include "frontend/process/advice.h"
 #include "frontend/process/output.h"
 #include "frontend/transport/transport.h"
 
 enum {
-	/* With program name and newline at most 100 bytes: mtr draws on the same terminal. */
-	WARNING_BYTES = 86,
+	WARNING_BYTES = ADVICE_BYTES,
 	/* Different unknown argument names that are warned of. */
 	UNKNOWN_NAMES_MAX = 8,
 	UNKNOWN_NAME_BYTES = 32,

@@ -11,13 +11,14 @@
 #include <unistd.h>
 
 /* The next socket would get the number of a closed descriptor 0, 1 or 2, and a message for people
- * would then be sent to it. */
+ * would then be sent to it. Writing to a missing stdout stays an error. */
 static void open_missing(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
 		if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
 			continue;
-		if (open("/dev/null", O_RDWR | O_NOCTTY) != fd)
+		int mode = fd == STDOUT_FILENO ? O_RDONLY : O_RDWR;
+		if (open("/dev/null", mode | O_NOCTTY) != fd)
 			_exit(EXIT_FAILURE);
 	}
 }

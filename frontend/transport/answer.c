@@ -9,7 +9,8 @@
 
 #include "common/checksum.h"
 #include "common/wire.h"
-#include "frontend/transport/probe_record.h"
+#include "frontend/transport/echo.h"
+#include "frontend/transport/icmp_types.h"
 
 enum {
 	SCTP_CHECKSUM_OFFSET = 8,
@@ -30,7 +31,7 @@ static bool icmp_checksum_holds(const struct record_answer *answer, const uint8_
 		return true;
 	uint64_t sum = checksum_add(0, data, answer->data_bytes);
 	/* Such a record is full, so the rest begins at an even offset. */
-	sum = probe_record_add_fill(sum, probe, missing_bytes);
+	sum = echo_add_fill(sum, probe->payload_byte, missing_bytes);
 	return checksum_fold(sum) == 0xffff;
 }
 
@@ -54,11 +55,22 @@ static bool sctp_checksum_holds(const struct record_answer *answer, const uint8_
 		       (uint32_t)field[1] << 8 | field[0]);
 }
 
-/* RFC 4884 4: the errors that may carry an extension structure. */
-static bool is_extensible(const uint8_t *data, const struct wire_family *wire)
+/* Of other types nothing is an answer, whatever it quotes. */
+static bool is_error(const uint8_t *data, uint8_t family)
 {
-	return data[0] == wire->unreachable || data[0] == wire->time_exceeded ||
-	       (wire->family == 4 && data[0] == wire->parameter_problem);
+	const struct icmp_types *types = icmp_types(family);
+
+	return data[0] == types->unreachable || data[0] == types->time_exceeded ||
+	       data[0] == types->parameter_problem || data[0] == types->packet_too_big;
+}
+
+/* RFC 4884 4: the errors that may carry an extension structure. */
+static bool is_extensible(const uint8_t *data, uint8_t family)
+{
+	const struct icmp_types *types = icmp_types(family);
+
+	return data[0] == types->unreachable || data[0] == types->time_exceeded ||
+	       (family == 4 && data[0] == types->parameter_problem);
 }
 
 /* `told_bytes` is how much the ICMP header says is quoted in front of the structure, 0 if it does
@@ -78,25 +90,28 @@ static bool read_extension(const struct record_answer *answer, const uint8_t *da
 	return extension_decode(data + offset, answer->data_bytes - offset, cut, extension);
 }
 
-static uint32_t next_hop_mtu(const uint8_t *data, const struct wire_family *wire)
+static uint32_t next_hop_mtu(const uint8_t *data, uint8_t family)
 {
-	if (data[0] != wire->packet_too_big)
+	const struct icmp_types *types = icmp_types(family);
+
+	if (data[0] != types->packet_too_big)
 		return 0;
-	if (wire->family == 6)
-		return wire_get32(data + 4);                                    /* RFC 4443 3.2 */
-	return data[1] == wire->packet_too_big_code ? wire_get16(data + 6) : 0; /* RFC 1191 4 */
+	if (family == 6)
+		return wire_get32(data + 4);                                     /* RFC 4443 3.2 */
+	return data[1] == types->packet_too_big_code ? wire_get16(data + 6) : 0; /* RFC 1191 4 */
 }
 
-static void read_error(const struct record_answer *answer, const uint8_t *data,
-		       const struct wire_family *wire, struct probe_result *result,
-		       struct extension_info *extension)
+static void read_error(const struct record_answer *answer, const uint8_t *data, uint8_t family,
+		       struct probe_result *result, struct extension_info *extension)
 {
+	const struct icmp_types *types = icmp_types(family);
 	struct wire_ip quoted;
+	const uint8_t *quote = data + WIRE_ICMP_HEADER_BYTES;
 	size_t quote_bytes = answer->data_bytes - (size_t)WIRE_ICMP_HEADER_BYTES;
 	size_t told_bytes = 0;
 
-	if (is_extensible(data, wire)) {
-		told_bytes = (size_t)data[wire->extension_length] * wire->extension_unit;
+	if (is_extensible(data, family)) {
+		told_bytes = (size_t)data[types->extension_length] * types->extension_unit;
 		if (read_extension(answer, data, told_bytes, extension))
 			result->extension = extension;
 	}
@@ -106,11 +121,11 @@ static void read_error(const struct record_answer *answer, const uint8_t *data,
 	result->known |= KNOWN_ICMP;
 	result->icmp_type = data[0];
 	result->icmp_code = data[1];
-	result->mtu_bytes = next_hop_mtu(data, wire);
-	if (wire_ip_read(data + WIRE_ICMP_HEADER_BYTES, quote_bytes, &quoted)) {
+	result->mtu_bytes = next_hop_mtu(data, family);
+	if (wire_ip_read(quote, quote_bytes, &quoted)) {
 		result->known |= KNOWN_QUOTED_TTL;
 		result->quoted_ttl = quoted.ttl;
-		result->quoted_tos = quoted.tos;
+		result->quoted_tos = family == 4 ? quote[1] : (uint8_t)(wire_get16(quote) >> 4);
 	}
 }
 
@@ -127,7 +142,7 @@ bool answer_read(const struct record_answer *answer, const uint8_t *data,
 		.reply_ttl = answer->ttl,
 	};
 	memcpy(result->responder, answer->responder, sizeof(result->responder));
-	if (wire_is_link_local(probe->family, answer->responder))
+	if (is_link_local(probe->family, answer->responder))
 		result->responder_ifindex = answer->ifindex;
 	if (answer->protocol == IPPROTO_SCTP)
 		return answer->data_bytes >= WIRE_SCTP_HEADER_BYTES &&
@@ -135,7 +150,10 @@ bool answer_read(const struct record_answer *answer, const uint8_t *data,
 	if (answer->data_bytes < WIRE_ICMP_HEADER_BYTES ||
 	    !icmp_checksum_holds(answer, data, probe, wire))
 		return false;
-	if (data[0] != wire->echo_reply)
-		read_error(answer, data, wire, result, extension);
+	if (data[0] == wire->echo_reply)
+		return true;
+	if (!is_error(data, probe->family))
+		return false;
+	read_error(answer, data, probe->family, result, extension);
 	return true;
 }

@@ -12,8 +12,8 @@
 #include "frontend/transport/transport.h"
 
 /* Fills `result`, all but rtt_ns, from `answer`, whose first answer->data_bytes bytes are at `data`
- * and answer `probe`. result->extension is NULL or `extension`. Returns false if the packet is
- * damaged and has to be ignored. */
+ * and answer `probe`. result->extension is NULL or `extension`. Returns false if the packet
+ * is damaged, or neither an echo reply nor an ICMP error, and has to be ignored. */
 bool answer_read(const struct record_answer *answer, const uint8_t *data,
 		 const struct record_probe *probe, struct probe_result *result,
 		 struct extension_info *extension);

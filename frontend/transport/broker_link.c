@@ -22,7 +22,6 @@
 enum {
 	MESSAGE_BYTES = RECORD_BATCH * sizeof(struct record_long_answer),
 	WHY_BYTES = 512,
-	PATH_BYTES = 4096,
 	/* A broker sends its hello within milliseconds, also on a busy machine within a second. */
 	HELLO_WAIT_S = 5,
 	FEATURES_OF_BROKER = FEATURE_ICMP | FEATURE_SCTP | FEATURE_ICMP << FEATURE_IPV6_SHIFT |
@@ -70,11 +69,12 @@ struct link {
 	_Alignas(8) uint8_t message[MESSAGE_BYTES];
 };
 
-static void fail(struct link *link, int error, const char *why)
+/* `what` is wrong with the broker. */
+static void fail(struct link *link, int error, const char *what)
 {
 	link->state = LINK_FAILED;
 	link->error = error;
-	snprintf(link->why, sizeof(link->why), "%s", why);
+	snprintf(link->why, sizeof(link->why), "%s: %s", link->broker.name, what);
 }
 
 /* --- requests ----------------------------------------------------------------------------------
@@ -231,14 +231,13 @@ static void take_hello(struct link *link, size_t length)
 	struct record_hello hello;
 
 	if (length != sizeof(hello)) {
-		fail(link, EPROTO, "postern-broker: its first message is no hello");
+		fail(link, EPROTO, "its first message is no hello");
 		return;
 	}
 	memcpy(&hello, link->message, sizeof(hello));
 	if (hello.kind != RECORD_HELLO || hello.version != RECORD_VERSION ||
 	    hello.slots != RECORD_SLOTS || hello.batch != RECORD_BATCH) {
-		fail(link, EPROTO,
-		     "postern-broker: is of another version; install both programs again");
+		fail(link, EPROTO, "is of another version (install both programs again)");
 		return;
 	}
 	link->state = LINK_UP;
@@ -278,20 +277,31 @@ static void take_answer(struct link *link, const struct record_answer *answer, c
 	link->sink->result(link->sink->context, &result);
 }
 
+/* While any process in the network namespace holds an exclusive flow label, the kernel takes only
+ * leased ones. The label of its own choice is as constant. */
+static bool repeat_without_label(struct link *link, struct slot *slot, int error)
+{
+	if (error != EINVAL || slot->probe.flow_label == 0)
+		return false;
+	slot->probe.flow_label = 0;
+	slot->state = SLOT_QUEUED;
+	queue_add(link, slot);
+	return true;
+}
+
 /* Takes the record at `at`. Returns false if it is none of this kind. */
 static bool take_record(struct link *link, uint8_t kind, const uint8_t *at,
 			const struct read_time *time)
 {
 	const struct record_answer *answer = (const void *)at;
-	const struct record_failure *failure = (const void *)at;
 	bool is_long = kind == RECORD_LONG_ANSWER;
 
 	if (*at != kind)
 		return false;
 	if (kind == RECORD_FAILURE) {
-		struct slot *slot = open_slot(link, failure->cookie);
-		if (slot != NULL)
-			report_failure(link, slot, failure->error);
+		struct slot *slot = open_slot(link, answer->cookie);
+		if (slot != NULL && !repeat_without_label(link, slot, answer->error))
+			report_failure(link, slot, answer->error);
 		return true;
 	}
 	if (answer->data_bytes > (is_long ? RECORD_LONG_BYTES : RECORD_SHORT_BYTES) ||
@@ -305,11 +315,10 @@ static size_t record_bytes(uint8_t kind)
 {
 	switch (kind) {
 	case RECORD_ANSWER:
+	case RECORD_FAILURE:
 		return sizeof(struct record_answer);
 	case RECORD_LONG_ANSWER:
 		return sizeof(struct record_long_answer);
-	case RECORD_FAILURE:
-		return sizeof(struct record_failure);
 	default:
 		return 0;
 	}
@@ -324,12 +333,12 @@ static size_t take_records(struct link *link, size_t length)
 	size_t count = 0;
 
 	if (size == 0 || length % size != 0) {
-		fail(link, EPROTO, "postern-broker: sent a message of wrong kind or length");
+		fail(link, EPROTO, "sent a message of wrong kind or length");
 		return 0;
 	}
 	for (; count < length / size; count++) {
 		if (!take_record(link, kind, link->message + count * size, &time)) {
-			fail(link, EPROTO, "postern-broker: sent a wrong record");
+			fail(link, EPROTO, "sent a wrong record");
 			break;
 		}
 	}
@@ -354,7 +363,7 @@ static size_t receive(struct link *link)
 		return 0;
 	}
 	if (length > MESSAGE_BYTES) {
-		fail(link, EPROTO, "postern-broker: sent a message that is too long");
+		fail(link, EPROTO, "sent a message that is too long");
 		return 0;
 	}
 	if (link->state == LINK_STARTING) {
@@ -364,10 +373,22 @@ static size_t receive(struct link *link)
 	return take_records(link, (size_t)length);
 }
 
+/* Other probes of its features go another way, or end with down(). */
+static void report_lost(struct link *link)
+{
+	for (uint32_t i = 0; i < RECORD_SLOTS; i++) {
+		enum slot_state state = link->slots[i].state;
+
+		if (state != SLOT_FREE && state != SLOT_CANCELLED)
+			report_failure(link, &link->slots[i], EAGAIN);
+	}
+}
+
 static void go_down(struct link *link)
 {
 	link->state = LINK_DOWN;
 	broker_close(&link->broker);
+	report_lost(link);
 	link->sink->down(link->sink->context, link->features, link->error, link->why);
 }
 
@@ -383,10 +404,10 @@ static size_t link_dispatch(void *self, size_t most_results)
 		count += records;
 	}
 	if (link->state == LINK_STARTING && clock_now_ns() >= link->hello_until_ns)
-		fail(link, ETIMEDOUT, "postern-broker: sent no hello");
+		fail(link, ETIMEDOUT, "sent no hello");
 	if (link->state == LINK_FAILED)
 		go_down(link);
-	else if (link->blocked)
+	else
 		link_flush(link);
 	return count;
 }
@@ -422,10 +443,8 @@ static const struct way_functions functions = {
 	.close = link_close,
 };
 
-static struct link *link_open(struct way *way, int epoll_fd, const struct broker_process *broker,
-			      const struct transport_sink *sink)
+static struct link *link_open(struct way *way, int epoll_fd, const struct transport_sink *sink)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = way};
 	struct link *link = calloc(1, sizeof(*link));
 
 	if (link == NULL || (link->numbers = probe_numbers_open()) == NULL) {
@@ -436,34 +455,36 @@ static struct link *link_open(struct way *way, int epoll_fd, const struct broker
 	link->sink = sink;
 	link->way = way;
 	link->epoll_fd = epoll_fd;
-	link->hello_until_ns = clock_now_ns() + (int64_t)HELLO_WAIT_S * NS_PER_S;
-	link->broker = *broker;
 	link->features = FEATURES_OF_BROKER;
-	if (broker->channel_fd >= 0 &&
-	    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, broker->channel_fd, &event) < 0)
-		fail(link, errno, "postern: epoll_ctl: cannot watch the broker's channel");
 	return link;
+}
+
+static void wait_for_hello(struct link *link)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = link->way};
+
+	link->hello_until_ns = clock_now_ns() + (int64_t)HELLO_WAIT_S * NS_PER_S;
+	if (epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, link->broker.channel_fd, &event) < 0)
+		fail(link, errno, "epoll_ctl: cannot watch its channel");
 }
 
 void broker_link_attach(struct way *way, int epoll_fd, const struct broker_process *broker,
 			const struct transport_sink *sink)
 {
-	(void)link_open(way, epoll_fd, broker, sink);
+	struct link *link = link_open(way, epoll_fd, sink);
+
+	link->broker = *broker;
+	wait_for_hello(link);
 }
 
 void broker_link_open(struct way *way, int epoll_fd, const char *broker_path,
 		      const struct transport_sink *sink)
 {
-	struct broker_process broker;
-	char path[PATH_BYTES];
+	struct link *link = link_open(way, epoll_fd, sink);
 
-	broker_find(broker_path, path, sizeof(path));
-	int error = broker_start(path, &broker);
-	struct link *link = link_open(way, epoll_fd, &broker, sink);
-	if (error) {
-		char why[WHY_BYTES];
-		snprintf(why, sizeof(why), "cannot run the broker %.300s: %s", path,
-			 strerror(error));
-		fail(link, error, why);
-	}
+	link->error = broker_open(broker_path, &link->broker, link->why, sizeof(link->why));
+	if (link->error == 0)
+		wait_for_hello(link);
+	else
+		link->state = LINK_FAILED;
 }

@@ -1,7 +1,8 @@
 /*
- * Finds, starts and reaps the broker. Runs in the front end, as the user, before the sandbox is
- * entered. The broker gets the channel as descriptor 0, a socket for its error line as descriptor
- * 2, no argument and no environment. Of its error line nothing is trusted but that it is bytes.
+ * Finds, starts and reaps the broker, or connects to one that a service manager starts. Runs in the
+ * front end, as the user, before the sandbox is entered. A broker started here gets the channel as
+ * descriptor 0, a socket for its error line as descriptor 2, no argument and no environment. Of its
+ * error line nothing is trusted but that it is bytes.
  */
 #include "frontend/transport/broker_process.h"
 
@@ -12,15 +13,22 @@
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 static const char program[] = "postern-broker";
+/* Where a service manager listens (broker/postern-broker.socket). */
+const char broker_service_socket[] = "/run/postern/broker.sock";
 
 enum {
+	PATH_BYTES = 4096,
+	/* A broker that has neither sent its hello nor ended after this time is kept. */
+	START_MS = 5000,
 	/* How long a broker whose channel is closed may take to end. */
 	REAP_MS = 50,
 };
@@ -88,11 +96,14 @@ static int spawn(const char *path, int channel_fd, int stderr_fd, pid_t *pid)
 	return error;
 }
 
-int broker_start(const char *path, struct broker_process *broker)
+static const struct broker_process none = {program, -1, -1, -1};
+
+/* Returns 0, or an errno with nothing left open. */
+static int start(const char *path, struct broker_process *broker)
 {
 	int channel[2], errors[2];
 
-	*broker = (struct broker_process){-1, -1, -1};
+	*broker = none;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0)
 		return errno;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, errors) < 0) {
@@ -113,6 +124,73 @@ int broker_start(const char *path, struct broker_process *broker)
 		broker_close(broker);
 	}
 	return error;
+}
+
+/* Connects to a broker. Returns as start() does. Does not wait where its queue is full. */
+static int connect_to(const char *path, struct broker_process *broker)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t length = strlen(path);
+
+	*broker = none;
+	if (length >= sizeof(address.sun_path))
+		return ENAMETOOLONG;
+	memcpy(address.sun_path, path, length);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return errno;
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+		int error = errno;
+		close(fd);
+		return error;
+	}
+	broker->name = path;
+	broker->channel_fd = fd;
+	return 0;
+}
+
+/* Waits for the hello or the end of the broker. Returns false if it has ended. */
+static bool has_started(const struct broker_process *broker)
+{
+	struct pollfd channel = {.fd = broker->channel_fd, .events = POLLIN};
+	char byte;
+
+	(void)poll(&channel, 1, START_MS);
+	return recv(broker->channel_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
+}
+
+static int open_named(const char *path, struct broker_process *broker, char *why, size_t size)
+{
+	int error = connect_to(path, broker);
+
+	if (error)
+		snprintf(why, size, "POSTERN_BROKER: %s: %s", strerror(error), path);
+	return error;
+}
+
+int broker_open(const char *wanted, struct broker_process *broker, char *why, size_t size)
+{
+	const char *named = getenv("POSTERN_BROKER");
+	struct broker_process service;
+	char path[PATH_BYTES];
+
+	if (!wanted && named && *named)
+		return open_named(named, broker, why, size);
+	broker_find(wanted, path, sizeof(path));
+	int error = start(path, broker);
+	if (error)
+		snprintf(why, size, "%s: %s: %s", program, strerror(error), path);
+
+	/* Few hosts have the socket: elsewhere nothing waits for the broker to start. */
+	if (wanted || access(broker_service_socket, W_OK) != 0 || (!error && has_started(broker)))
+		return error;
+	/* If this fails too, why the broker of this process does not work is what matters. */
+	if (connect_to(broker_service_socket, &service) != 0)
+		return error;
+	broker_close(broker);
+	broker_reap(broker);
+	*broker = service;
+	return 0;
 }
 
 /* Reads the first line that the broker wrote. Returns its length. */
@@ -155,12 +233,13 @@ int broker_exit_reason(struct broker_process *broker, char *why, size_t size)
 
 	if (read_error_line(broker, why, size) == 0) {
 		if (ended && WIFSIGNALED(status))
-			snprintf(why, size, "%s: ended by signal %d", program, WTERMSIG(status));
+			snprintf(why, size, "%s: ended by signal %d", broker->name,
+				 WTERMSIG(status));
 		else if (ended)
-			snprintf(why, size, "%s: ended with exit status %d", program,
+			snprintf(why, size, "%s: ended with exit status %d", broker->name,
 				 WEXITSTATUS(status));
 		else
-			snprintf(why, size, "%s: closed its channel", program);
+			snprintf(why, size, "%s: closed its channel", broker->name);
 	}
 	return ended && WIFEXITED(status) && WEXITSTATUS(status) == EX_NOPERM ? EPERM : ECONNRESET;
 }

@@ -7,11 +7,14 @@
 #include <netinet/in.h>
 #include <string.h>
 
+enum { FLOW_LABEL_MAX = 0xfffff };
+
 const struct ip_family *ip_family(uint8_t family)
 {
 	static const struct ip_family four = {
 		.domain = AF_INET,
 		.level = IPPROTO_IP,
+		.icmp = IPPROTO_ICMP,
 		.ttl = IP_TTL,
 		.tos = IP_TOS,
 		.recverr = IP_RECVERR,
@@ -22,6 +25,7 @@ const struct ip_family *ip_family(uint8_t family)
 	static const struct ip_family six = {
 		.domain = AF_INET6,
 		.level = IPPROTO_IPV6,
+		.icmp = IPPROTO_ICMPV6,
 		.ttl = IPV6_UNICAST_HOPS,
 		.tos = IPV6_TCLASS,
 		.recverr = IPV6_RECVERR,
@@ -31,6 +35,18 @@ const struct ip_family *ip_family(uint8_t family)
 	};
 
 	return family == 4 ? &four : &six;
+}
+
+uint32_t ip_family_flow_label(uint32_t flow)
+{
+	return flow % FLOW_LABEL_MAX + 1;
+}
+
+bool ip_family_is_unspecified(const uint8_t address[16])
+{
+	static const uint8_t unspecified[16];
+
+	return memcmp(address, unspecified, sizeof(unspecified)) == 0;
 }
 
 socklen_t ip_family_to_socket(uint8_t family, const uint8_t address[16], uint16_t port,

@@ -5,13 +5,15 @@
 #ifndef POSTERN_FRONTEND_TRANSPORT_IP_FAMILY_H
 #define POSTERN_FRONTEND_TRANSPORT_IP_FAMILY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* Socket options of `level`, except `domain`, which is the address family. */
+/* Socket options of `level`, but `domain`, the address family, and `icmp`, a protocol. */
 struct ip_family {
 	int domain;
 	int level;
+	int icmp; /* protocol of sockets */
 	int ttl;
 	int tos;
 	int recverr; /* option, and type of the control message that has the error */
@@ -22,6 +24,12 @@ struct ip_family {
 
 /* `family` is 4 or 6. */
 const struct ip_family *ip_family(uint8_t family);
+
+/* The IPv6 label of a flow: never 0, which means none (RFC 6437 3). */
+uint32_t ip_family_flow_label(uint32_t flow);
+
+/* Is it all zero, which leaves the choice to the kernel? */
+bool ip_family_is_unspecified(const uint8_t address[16]);
 
 /* Fills *to and returns its length. The address is in network byte order, an IPv4 address in the
  * first four bytes. `ifindex` becomes the scope of an IPv6 address that is link-local. */

@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "frontend/process/clock.h"
+#include "frontend/process/random.h"
 
 enum {
 	SEQUENCES = 65536,
@@ -21,8 +21,6 @@ enum {
 	WORDS = SEQUENCES / WORD_BITS,
 	/* Bounds the memory for numbers that rest. */
 	RESTING_MAX = 65536,
-	/* getrandom(2) never returns less than was asked for up to this. */
-	RANDOM_BYTES = 256,
 };
 
 /* A packet lives hardly longer. */
@@ -41,8 +39,6 @@ struct probe_numbers {
 	/* A ring, the oldest first. */
 	struct resting resting[RESTING_MAX];
 	uint32_t resting_first, resting_count;
-	uint8_t random[RANDOM_BYTES];
-	size_t random_left;
 };
 
 struct probe_numbers *probe_numbers_open(void)
@@ -53,19 +49,6 @@ struct probe_numbers *probe_numbers_open(void)
 void probe_numbers_close(struct probe_numbers *numbers)
 {
 	free(numbers);
-}
-
-void probe_number_random(struct probe_numbers *numbers, void *bytes, size_t length)
-{
-	if (numbers->random_left < length) {
-		if (getrandom(numbers->random, RANDOM_BYTES, 0) != RANDOM_BYTES) {
-			perror("postern: getrandom");
-			_exit(EXIT_FAILURE);
-		}
-		numbers->random_left = RANDOM_BYTES;
-	}
-	numbers->random_left -= length;
-	memcpy(bytes, numbers->random + numbers->random_left, length);
 }
 
 static void give_back(struct probe_numbers *numbers, uint8_t protocol, uint8_t probe_id,
@@ -110,7 +93,7 @@ static void take_sequence(struct probe_numbers *numbers, struct record_probe *pr
 	int id = probe_id == PROBE_ID_ANY ? 0 : probe_id;
 	int sequence;
 
-	probe_number_random(numbers, &start, sizeof(start));
+	random_bytes(&start, sizeof(start));
 	while ((sequence = free_sequence(numbers->echo_taken[id], start)) < 0) {
 		if (probe_id == PROBE_ID_ANY)
 			id = (id + 1) % RECORD_PROBE_IDS;
@@ -127,7 +110,7 @@ static uint8_t least_taken(struct probe_numbers *numbers)
 {
 	uint8_t start, best;
 
-	probe_number_random(numbers, &start, sizeof(start));
+	random_bytes(&start, sizeof(start));
 	best = start % RECORD_PROBE_IDS;
 	for (uint32_t i = 1; i < RECORD_PROBE_IDS; i++) {
 		uint8_t id = (uint8_t)((start + i) % RECORD_PROBE_IDS);
@@ -142,7 +125,7 @@ static void take_tag(struct probe_numbers *numbers, struct record_probe *probe, 
 {
 	probe->probe_id = probe_id == PROBE_ID_ANY ? least_taken(numbers) : (uint8_t)probe_id;
 	numbers->sctp_taken[probe->probe_id]++;
-	probe_number_random(numbers, &probe->number, sizeof(probe->number));
+	random_bytes(&probe->number, sizeof(probe->number));
 	if (probe->number == 0) /* RFC 9260 3.3.2 */
 		probe->number = 1;
 }

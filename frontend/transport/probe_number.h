@@ -6,7 +6,6 @@
 #ifndef POSTERN_FRONTEND_TRANSPORT_PROBE_NUMBER_H
 #define POSTERN_FRONTEND_TRANSPORT_PROBE_NUMBER_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "common/record.h"
@@ -34,8 +33,5 @@ void probe_number_free(struct probe_numbers *numbers, const struct record_probe 
  * seconds, or less if very many rest. */
 void probe_number_rest(struct probe_numbers *numbers, const struct record_probe *probe,
 		       int64_t now_ns);
-
-/* Fills `bytes` with `length` (at most 64) random bytes. */
-void probe_number_random(struct probe_numbers *numbers, void *bytes, size_t length);
 
 #endif

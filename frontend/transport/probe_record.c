@@ -9,28 +9,23 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "common/checksum.h"
 #include "common/wire.h"
+#include "frontend/process/random.h"
+#include "frontend/transport/echo.h"
+#include "frontend/transport/icmp_types.h"
+#include "frontend/transport/ip_family.h"
 #include "frontend/transport/local_route.h"
 #include "policy/validate.h"
-
-enum {
-	/* Labels are 1..0xfffff (RFC 6437 3), sums 1..0xfffe: 0xffff equals 0 (RFC 1071). */
-	FLOW_LABELS = 0xfffff,
-	FLOW_SUMS = 0xfffe,
-};
 
 /* On raw IPv6 sockets the kernel keeps to the interface only if it chooses the source itself or the
  * destination is link-local. So a source is left out if the kernel would choose it anyway. */
 static int obey_interface(const struct probe_request *request, struct record_probe *probe)
 {
-	static const uint8_t unspecified[16];
 	struct probe_request any_source = *request;
 	struct local_route route;
 
 	if (request->family == 4 || request->ifindex == 0 ||
-	    memcmp(request->source, unspecified, 16) == 0 ||
-	    wire_is_link_local(6, request->destination))
+	    ip_family_is_unspecified(request->source) || is_link_local(6, request->destination))
 		return 0;
 	memset(any_source.source, 0, 16);
 	int error = local_route(&any_source, &route);
@@ -40,30 +35,7 @@ static int obey_interface(const struct probe_request *request, struct record_pro
 	return memcmp(route.source, request->source, 16) == 0 ? 0 : EXDEV;
 }
 
-uint64_t probe_record_add_fill(uint64_t sum, const struct record_probe *probe, size_t length)
-{
-	sum += length / 2 * (uint64_t)(probe->payload_byte << 8 | probe->payload_byte);
-	if (length % 2 != 0)
-		sum += (uint64_t)probe->payload_byte << 8;
-	return sum;
-}
-
-/* Chooses the end of the nonce so that the ICMP checksum is the same for all probes of the flow.
- * What is the same anyway need not be added: type, code, identifier and, in ICMPv6, addresses. */
-static void keep_checksum(struct record_probe *probe, uint32_t flow, size_t payload_bytes)
-{
-	uint64_t sum = checksum_add(probe->number, probe->nonce, RECORD_NONCE_BYTES - 2);
-
-	sum = probe_record_add_fill(sum, probe, payload_bytes - RECORD_NONCE_BYTES);
-	if (probe->family == 6)
-		sum += payload_bytes; /* of the pseudo header, RFC 8200 8.1 */
-	uint64_t wanted = flow % FLOW_SUMS + 1;
-	wire_put16(probe->nonce + RECORD_NONCE_BYTES - 2,
-		   checksum_fold(wanted + (uint16_t)~checksum_fold(sum)));
-}
-
-static void set_nonce(struct probe_numbers *numbers, const struct probe_request *request,
-		      struct record_probe *probe)
+static void set_nonce(const struct probe_request *request, struct record_probe *probe)
 {
 	size_t headers_bytes = wire_family(request->family)->header_bytes + WIRE_ICMP_HEADER_BYTES;
 	bool is_flow = (request->flags & REQUEST_FLOW) != 0;
@@ -74,9 +46,10 @@ static void set_nonce(struct probe_numbers *numbers, const struct probe_request 
 	    (!is_flow && request->payload_byte != 0 && !request->random_payload))
 		return;
 	probe->flags |= PROBE_NONCE;
-	probe_number_random(numbers, probe->nonce, RECORD_NONCE_BYTES);
+	random_bytes(probe->nonce, RECORD_NONCE_BYTES);
 	if (is_flow)
-		keep_checksum(probe, request->flow, probe->size_bytes - headers_bytes);
+		echo_keep_checksum(request, probe->number, probe->size_bytes - headers_bytes,
+				   probe->nonce);
 }
 
 int probe_record_make(struct probe_numbers *numbers, const struct probe_request *request,
@@ -103,16 +76,14 @@ int probe_record_make(struct probe_numbers *numbers, const struct probe_request 
 		probe->flags |= PROBE_MARK;
 		probe->mark = request->mark;
 	}
-	if (is_flow && request->family == 6) {
-		probe->flags |= PROBE_FLOW_LABEL;
-		probe->flow_label = request->flow % FLOW_LABELS + 1;
-	}
+	if (is_flow && request->family == 6)
+		probe->flow_label = ip_family_flow_label(request->flow);
 	probe_number_take(numbers, probe,
 			  is_flow ? (int)(request->flow % RECORD_PROBE_IDS) : PROBE_ID_ANY, now_ns);
 	if (request->protocol == IPPROTO_SCTP)
 		probe->port = request->port;
 	else
-		set_nonce(numbers, request, probe);
+		set_nonce(request, probe);
 
 	if (validate_probe(probe))
 		return EINVAL;

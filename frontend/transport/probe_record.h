@@ -15,8 +15,4 @@
 int probe_record_make(struct probe_numbers *numbers, const struct probe_request *request,
 		      int64_t now_ns, struct record_probe *probe);
 
-/* Adds `length` bytes of the probe's payload behind the nonce to a sum of checksum_add(), from an
- * even offset on. */
-uint64_t probe_record_add_fill(uint64_t sum, const struct record_probe *probe, size_t length);
-
 #endif

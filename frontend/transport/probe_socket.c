@@ -13,6 +13,7 @@
 
 #include "common/record.h"
 #include "common/wire.h"
+#include "frontend/transport/icmp_types.h"
 #include "frontend/process/clock.h"
 #include "frontend/transport/ip_family.h"
 
@@ -29,12 +30,22 @@ int probe_socket_set(int fd, int level, int option, uint32_t value)
 	return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : errno;
 }
 
-uint32_t probe_socket_features(int type, uint32_t feature)
+int probe_socket_open(uint8_t family, uint8_t protocol)
+{
+	const struct ip_family *ip = ip_family(family);
+	int type = protocol == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM;
+	int fd = socket(ip->domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC,
+			protocol == IPPROTO_ICMP ? ip->icmp : 0);
+
+	return fd >= 0 ? fd : -errno;
+}
+
+uint32_t probe_socket_features(uint8_t protocol, uint32_t feature)
 {
 	uint32_t found = 0;
 
 	for (uint8_t family = 4; family <= 6; family += 2) {
-		int fd = socket(ip_family(family)->domain, type | SOCK_CLOEXEC, 0);
+		int fd = probe_socket_open(family, protocol);
 		if (fd < 0)
 			continue;
 		found |= family == 4 ? feature : feature << FEATURE_IPV6_SHIFT;
@@ -60,7 +71,6 @@ static int bind_source(int fd, const struct probe_request *request)
 
 int probe_socket_set_up(int fd, const struct probe_request *request)
 {
-	static const uint8_t unspecified[sizeof(request->source)];
 	const struct ip_family *family = ip_family(request->family);
 
 	int error = 0;
@@ -73,7 +83,7 @@ int probe_socket_set_up(int fd, const struct probe_request *request)
 		error = probe_socket_set(fd, SOL_SOCKET, SO_BINDTOIFINDEX, request->ifindex);
 	if (error == 0 && request->flags & REQUEST_MARK)
 		error = probe_socket_set(fd, SOL_SOCKET, SO_MARK, request->mark);
-	if (error == 0 && memcmp(request->source, unspecified, sizeof(unspecified)) != 0)
+	if (error == 0 && !ip_family_is_unspecified(request->source))
 		error = bind_source(fd, request);
 	return error;
 }
@@ -103,23 +113,23 @@ struct probe_socket_error probe_socket_error(struct msghdr *message)
 }
 
 /* RFC 1191 4 and RFC 4443 3.2: the errors that carry an MTU. */
-static bool has_mtu(const struct sock_extended_err *error, const struct wire_family *wire)
+static bool has_mtu(const struct sock_extended_err *error, const struct icmp_types *types)
 {
-	return error->ee_type == wire->packet_too_big &&
-	       (wire->family == 6 || error->ee_code == wire->packet_too_big_code);
+	return error->ee_type == types->packet_too_big &&
+	       (types->packet_too_big_code < 0 || error->ee_code == types->packet_too_big_code);
 }
 
 /* The kernel tells where the extensions begin if the ICMP header does, and whether they are valid.
  * At the old place there may be just more of the quoted packet: only a checksum that is there and
  * holds tells. */
-static bool read_extension(const struct sock_extended_err *error, const struct wire_family *wire,
+static bool read_extension(const struct sock_extended_err *error, const struct icmp_types *types,
 			   size_t headers_bytes, const uint8_t *data, size_t length,
 			   struct extension_info *extension)
 {
 	const struct sock_ee_data_rfc4884 *place = &error->ee_rfc4884;
 	size_t offset = place->len != 0 ? place->len : OLD_EXTENSION_OFFSET - headers_bytes;
 
-	if (error->ee_type != wire->unreachable && error->ee_type != wire->time_exceeded)
+	if (error->ee_type != types->unreachable && error->ee_type != types->time_exceeded)
 		return false;
 	if (place->flags & SO_EE_RFC4884_FLAG_INVALID || offset + EXTENSION_HEADER_BYTES > length)
 		return false;
@@ -133,19 +143,18 @@ void probe_socket_icmp(const struct probe_socket_error *found, size_t headers_by
 		       struct probe_result *result)
 {
 	const struct sock_extended_err *error = found->error;
-	const struct wire_family *wire =
-		wire_family(error->ee_origin == SO_EE_ORIGIN_ICMP6 ? 6 : 4);
+	const struct icmp_types *types = icmp_types(error->ee_origin == SO_EE_ORIGIN_ICMP6 ? 6 : 4);
 
 	result->kind = RESULT_ICMP;
 	result->known |= KNOWN_ICMP;
 	result->icmp_type = error->ee_type;
 	result->icmp_code = error->ee_code;
-	result->mtu_bytes = has_mtu(error, wire) ? error->ee_info : 0;
+	result->mtu_bytes = has_mtu(error, types) ? error->ee_info : 0;
 	result->responder_ifindex = ip_family_from_socket(SO_EE_OFFENDER(error), result->responder);
 	if (found->reply_ttl != 0) {
 		result->known |= KNOWN_REPLY_TTL;
 		result->reply_ttl = found->reply_ttl;
 	}
-	if (read_extension(error, wire, headers_bytes, data, length, extension))
+	if (read_extension(error, types, headers_bytes, data, length, extension))
 		result->extension = extension;
 }

@@ -19,9 +19,13 @@ enum {
 	ERROR_DATA_BYTES = 1280,
 };
 
-/* In which families a socket of `type` can be opened, as `feature` and as `feature` shifted for
- * IPv6, and FEATURE_MARK if this process may set marks (enum hello_features). */
-uint32_t probe_socket_features(int type, uint32_t feature);
+/* Opens a non-blocking socket for IPPROTO_UDP, _TCP or, in either family, _ICMP. Returns a
+ * descriptor or a negative errno. */
+int probe_socket_open(uint8_t family, uint8_t protocol);
+
+/* In which families a socket for `protocol` can be opened, as `feature` and as `feature` shifted
+ * for IPv6, and FEATURE_MARK if this process may set marks (enum hello_features). */
+uint32_t probe_socket_features(uint8_t protocol, uint32_t feature);
 
 /* Sets a socket option that is an int. Returns 0 or an errno. */
 int probe_socket_set(int fd, int level, int option, uint32_t value);

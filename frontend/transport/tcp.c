@@ -23,6 +23,7 @@
 #include "common/record.h"
 #include "common/wire.h"
 #include "frontend/process/clock.h"
+#include "frontend/transport/icmp_types.h"
 #include "frontend/transport/ip_family.h"
 #include "frontend/transport/probe_socket.h"
 
@@ -31,6 +32,10 @@ enum {
 	 * interval of CONFIG_HZ early, at most 10 ms. */
 	GIVE_UP_MS = 980,
 	EVENTS = 64, /* sockets handled for one look at the clock */
+	/* A flow is a local port, beyond those that Linux chooses by itself. */
+	FLOW_PORT_FIRST = 61000,
+	FLOW_PORTS = 4096,
+	FLOWINFO_SEND = 33, /* of linux/in6.h, which the C library's headers lack */
 };
 
 enum state { FREE = 0, WAITING, OPEN, FAILED, STATES };
@@ -67,13 +72,39 @@ static void enter_state(struct tcp *tcp, struct probe *probe, enum state state)
 
 /* --- sending ---------------------------------------------------------------------------------- */
 
+/* All probes of a flow have the same ports, one after the other. The IPv6 flow label, which the
+ * kernel would choose anew for each socket, is the same, too. */
+static int bind_flow(int fd, const struct probe_request *request)
+{
+	uint16_t port = (uint16_t)(FLOW_PORT_FIRST + request->flow % FLOW_PORTS);
+	struct sockaddr_storage address;
+	socklen_t length = ip_family_to_socket(request->family, request->source, port,
+					       request->ifindex, &address);
+
+	int error = probe_socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (error == 0 && request->family == 6)
+		error = probe_socket_set(fd, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0);
+	if (error == 0 && request->family == 6)
+		error = probe_socket_set(fd, IPPROTO_IPV6, FLOWINFO_SEND, 1);
+	if (error == 0 && bind(fd, (struct sockaddr *)&address, length) != 0)
+		error = errno;
+	return error;
+}
+
 /* Errors are reported with their stamps, and close() resets the connection. */
 static int set_up(int fd, const struct probe_request *request)
 {
 	static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
 	const struct ip_family *family = ip_family(request->family);
+	bool is_flow = (request->flags & REQUEST_FLOW) != 0;
+	struct probe_request common = *request;
 
-	int error = probe_socket_set_up(fd, request);
+	/* A socket is bound once. */
+	if (is_flow)
+		memset(common.source, 0, sizeof(common.source));
+	int error = probe_socket_set_up(fd, &common);
+	if (error == 0 && is_flow)
+		error = bind_flow(fd, request);
 	if (error == 0)
 		error = probe_socket_set(fd, family->level, family->ttl, request->ttl);
 	if (error == 0)
@@ -87,31 +118,45 @@ static int set_up(int fd, const struct probe_request *request)
 	return error;
 }
 
+static int connect_to(int fd, const struct probe_request *request)
+{
+	struct sockaddr_storage address;
+	socklen_t length = ip_family_to_socket(request->family, request->destination, request->port,
+					       request->ifindex, &address);
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address;
+
+	if (request->family == 6 && request->flags & REQUEST_FLOW)
+		six->sin6_flowinfo = htonl(ip_family_flow_label(request->flow));
+	int result = connect(fd, (struct sockaddr *)&address, length);
+	/* A flow label of our choice is refused while an exclusive lease of one exists in this
+	 * network namespace. Without it the label is 0. */
+	if (result != 0 && errno == EINVAL && request->family == 6 && six->sin6_flowinfo != 0) {
+		six->sin6_flowinfo = 0;
+		result = connect(fd, (struct sockaddr *)&address, length);
+	}
+	return result == 0 || errno == EINPROGRESS ? 0 : errno;
+}
+
 /* The SYN leaves in about the middle of connect(). */
 static int start_connect(struct tcp *tcp, struct probe *probe)
 {
 	struct epoll_event event = {.events = EPOLLOUT, .data.ptr = probe};
-	const struct probe_request *request = &probe->request;
-	struct sockaddr_storage address;
-	socklen_t length = ip_family_to_socket(request->family, request->destination, request->port,
-					       request->ifindex, &address);
-
-	int error = set_up(probe->fd, request);
+	int error = set_up(probe->fd, &probe->request);
 	if (error != 0)
 		return error;
 	int64_t before_ns = clock_now_ns();
-	if (connect(probe->fd, (struct sockaddr *)&address, length) != 0 && errno != EINPROGRESS)
-		return errno;
+	error = connect_to(probe->fd, &probe->request);
+	if (error != 0)
+		return error;
 	probe->sent_ns = before_ns + (clock_now_ns() - before_ns) / 2;
 	return epoll_ctl(tcp->epoll_fd, EPOLL_CTL_ADD, probe->fd, &event) == 0 ? 0 : errno;
 }
 
 static int send_probe(struct tcp *tcp, struct probe *probe)
 {
-	probe->fd = socket(ip_family(probe->request.family)->domain,
-			   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	probe->fd = probe_socket_open(probe->request.family, IPPROTO_TCP);
 	if (probe->fd < 0)
-		return errno;
+		return -probe->fd;
 	int error = start_connect(tcp, probe);
 	if (error != 0)
 		close(probe->fd);
@@ -120,8 +165,10 @@ static int send_probe(struct tcp *tcp, struct probe *probe)
 
 /* Descriptors, memory, or ports for this destination have run out: sockets that close give some
  * back. EADDRNOTAVAIL is also the error of a source that is not local. */
-static bool is_passing(int error)
+static bool is_passing(const struct probe_request *request, int error)
 {
+	if (error == EADDRNOTAVAIL && request->flags & REQUEST_FLOW)
+		return false;
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
 	       error == ENOSPC || error == EAGAIN || error == EADDRNOTAVAIL;
 }
@@ -132,11 +179,12 @@ static void send_waiting(struct tcp *tcp)
 
 	while ((probe = TAILQ_FIRST(&tcp->lists[WAITING])) != NULL) {
 		int error = send_probe(tcp, probe);
+		bool passing = is_passing(&probe->request, error);
 
-		if (error != 0 && is_passing(error) && !TAILQ_EMPTY(&tcp->lists[OPEN]))
+		if (error != 0 && passing && !TAILQ_EMPTY(&tcp->lists[OPEN]))
 			return;
 		/* The caller asks again after EAGAIN. */
-		probe->error = is_passing(error) && error != EADDRNOTAVAIL ? EAGAIN : error;
+		probe->error = passing && error != EADDRNOTAVAIL ? EAGAIN : error;
 		enter_state(tcp, probe, error == 0 ? OPEN : FAILED);
 	}
 }
@@ -184,7 +232,7 @@ static void answered_by_destination(const struct probe_request *request,
 {
 	result->kind = RESULT_REPLY;
 	memcpy(result->responder, request->destination, sizeof(result->responder));
-	if (wire_is_link_local(request->family, request->destination))
+	if (is_link_local(request->family, request->destination))
 		result->responder_ifindex = request->ifindex;
 }
 
@@ -311,7 +359,7 @@ static size_t tcp_dispatch(void *self, size_t most_results)
 	if (!tcp->is_ready) {
 		tcp->is_ready = true;
 		tcp->sink->ready(tcp->sink->context,
-				 probe_socket_features(SOCK_STREAM, FEATURE_TCP));
+				 probe_socket_features(IPPROTO_TCP, FEATURE_TCP));
 	}
 	size_t reported = report_failed(tcp, most_results);
 	reported += read_sockets(tcp, most_results);

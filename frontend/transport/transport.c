@@ -5,6 +5,7 @@
 #include "frontend/transport/transport.h"
 
 #include <err.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -13,18 +14,20 @@
 
 #include "common/record.h"
 #include "frontend/process/clock.h"
+#include "frontend/transport/ip_family.h"
 #include "frontend/transport/local_route.h"
 #include "frontend/transport/way.h"
 
-enum way_index { WAY_UDP, WAY_TCP, WAY_BROKER, WAYS };
+/* WAY_BROKER is the last: when it reports that it is down, the others have reported what works. */
+enum way_index { WAY_UDP, WAY_TCP, WAY_PING, WAY_BROKER, WAYS };
 
 struct transport {
 	const struct transport_sink *sink; /* the commands' */
-	struct transport_sink direct_sink; /* what UDP and TCP report to */
+	struct transport_sink direct_sink; /* what all but the broker link report to */
 	struct transport_sink broker_sink; /* what the broker link reports to */
 	int epoll_fd;
-	bool was_dispatched; /* UDP and TCP are ready then */
-	unsigned way_count;  /* WAY_BROKER is left out without a broker */
+	bool was_dispatched; /* all but the broker link are ready then */
+	unsigned way_count;  /* WAY_PING and WAY_BROKER are left out without a broker */
 	unsigned not_ready;  /* ways that are neither ready nor down */
 	uint32_t direct_features;
 	uint32_t broker_features;
@@ -48,12 +51,33 @@ static bool ipv6_works(void)
 	       local_route(&destinations[1], &route) == 0;
 }
 
+/* The kernel gives UDP and TCP sockets to everyone. */
+static void report_denied(const struct transport *transport)
+{
+	static const struct {
+		uint32_t feature;
+		const char *why;
+	} sockets[] = {
+		{FEATURE_UDP, "a system call filter denies UDP sockets"},
+		{FEATURE_TCP, "a system call filter denies TCP sockets"},
+	};
+
+	for (size_t i = 0; i < sizeof(sockets) / sizeof(*sockets); i++) {
+		uint32_t both = sockets[i].feature | sockets[i].feature << FEATURE_IPV6_SHIFT;
+
+		if (!(transport->direct_features & both))
+			transport->sink->down(transport->sink->context, both, EPERM,
+					      sockets[i].why);
+	}
+}
+
 static void one_is_settled(struct transport *transport)
 {
 	uint32_t features = transport->direct_features | transport->broker_features;
 
 	if (--transport->not_ready > 0)
 		return;
+	report_denied(transport);
 	if (!ipv6_works())
 		features &= ~((uint32_t)FEATURE_PROTOCOLS << FEATURE_IPV6_SHIFT);
 	transport->sink->ready(transport->sink->context, features);
@@ -82,11 +106,12 @@ static void on_result(void *context, const struct probe_result *result)
 	transport->sink->result(transport->sink->context, result);
 }
 
-/* UDP and TCP probes may still have marks when the broker is gone. */
+/* Ping sockets may still serve ICMP, and UDP and TCP probes have marks, when the broker is gone. */
 static void on_broker_down(void *context, uint32_t lost, int error, const char *why)
 {
 	struct transport *transport = context;
 
+	transport->broker_features = 0;
 	lost &= ~transport->direct_features;
 	transport->sink->down(transport->sink->context, lost, error, why);
 	/* Before it was ready: nothing of it is waited for any more. */
@@ -122,13 +147,15 @@ struct transport *transport_open(const struct transport_options *options,
 		(struct transport_sink){transport, on_direct_ready, on_result, NULL};
 	transport->broker_sink =
 		(struct transport_sink){transport, on_broker_ready, on_result, on_broker_down};
-	transport->way_count = options->without_broker ? WAY_BROKER : WAYS;
+	transport->way_count = options->without_broker ? WAY_PING : WAYS;
 	transport->not_ready = transport->way_count;
 
 	/* The broker inherits the limits: it is started first. */
-	if (!options->without_broker)
+	if (!options->without_broker) {
 		broker_link_open(&transport->ways[WAY_BROKER], transport->epoll_fd,
 				 options->broker_path, &transport->broker_sink);
+		ping_open(&transport->ways[WAY_PING], transport->epoll_fd, &transport->direct_sink);
+	}
 	raise_descriptor_limit();
 	udp_open(&transport->ways[WAY_UDP], transport->epoll_fd, &transport->direct_sink);
 	tcp_open(&transport->ways[WAY_TCP], transport->epoll_fd, &transport->direct_sink);
@@ -162,16 +189,49 @@ int64_t transport_next_ns(const struct transport *transport)
 	return next_ns;
 }
 
-static uint8_t way_for(uint8_t protocol) /* enum way_index */
+/* Raw IPv6 sockets do not obey an interface and any source at once (probe_record.c). */
+static bool has_source_and_interface(const struct probe_request *request)
 {
-	if (protocol == IPPROTO_UDP)
+	return request->family == 6 && request->ifindex != 0 &&
+	       !ip_family_is_unspecified(request->source);
+}
+
+static uint8_t way_for_icmp(const struct transport *transport, const struct probe_request *request)
+{
+	uint32_t feature = FEATURE_ICMP;
+
+	if (request->family == 6)
+		feature <<= FEATURE_IPV6_SHIFT;
+	if (!(transport->direct_features & feature))
+		return WAY_BROKER;
+	if (transport->broker_features & feature && !has_source_and_interface(request))
+		return WAY_BROKER;
+	return WAY_PING;
+}
+
+static uint8_t way_for(const struct transport *transport,
+		       const struct probe_request *request) /* enum way_index */
+{
+	switch (request->protocol) {
+	case IPPROTO_UDP:
 		return WAY_UDP;
-	return protocol == IPPROTO_TCP ? WAY_TCP : WAY_BROKER;
+	case IPPROTO_TCP:
+		return WAY_TCP;
+	case IPPROTO_ICMP:
+		return way_for_icmp(transport, request);
+	default:
+		return WAY_BROKER;
+	}
+}
+
+bool transport_uses_broker(const struct transport *transport, const struct probe_request *request)
+{
+	return way_for(transport, request) == WAY_BROKER;
 }
 
 void transport_probe(struct transport *transport, const struct probe_request *request)
 {
-	uint8_t index = way_for(request->protocol);
+	uint8_t index = way_for(transport, request);
 	const struct way *way = &transport->ways[index];
 
 	/* Without a broker the commands do not ask for its protocols. */

@@ -23,6 +23,9 @@
 #include "frontend/transport/extension.h"
 
 enum {
+	/* UDP flows that differ though the destination port is fixed. Those of TCP, and of UDP and
+	 * ICMP otherwise, are 4096 and more. */
+	TRANSPORT_ONE_PORT_FLOWS = 64,
 	/* Probes open at once; the low 16 bits of a cookie name the slot. */
 	TRANSPORT_SLOTS = 65536,
 };
@@ -71,7 +74,8 @@ enum result_kind {
 	/* An ICMP error about the probe: icmp_type and icmp_code are those of the family. */
 	RESULT_ICMP = 2,
 	/* Nothing was sent: `error` is the errno. A passing lack (ENOBUFS, EAGAIN, ENOMEM) is
-	 * retried by the caller. */
+	 * retried by the caller. EAGAIN is also the error of a probe whose answer can no longer
+	 * arrive since the broker has died. */
 	RESULT_FAILED = 3,
 	/* The probe was lost: an answer that still comes could not be told from one to its
 	 * repetition (TCP). */

@@ -1,5 +1,5 @@
 /*
- * What each transport (broker_link.c, udp.c, tcp.c) offers to transport.c, which holds them
+ * What each transport (broker_link.c, udp.c, tcp.c, ping.c) offers to transport.c, which holds them
  * together. Runs in the front end.
  */
 #ifndef POSTERN_FRONTEND_TRANSPORT_WAY_H
@@ -32,13 +32,15 @@ struct way_functions {
  *
  * `epoll_fd`, `way` and `sink` outlive the transport. `sink` is transport.c's own, which passes on
  * to the commands'; its functions are called from within dispatch() only. Each transport calls
- * ready() with its own features once, udp and tcp at the first dispatch(): by then the process has
- * given up what it does not keep, and the features are true for what is left. Or it calls down()
- * instead. After down() it ignores what it is asked for.
+ * ready() with its own features once, all but the broker link at the first dispatch(): by then the
+ * process has given up what it does not keep, and the features are true for what is left. Or it
+ * calls down() instead. After down() it ignores what it is asked for. Right before, it reports its
+ * open probes as failed by EAGAIN, which has them sent again, if there is another way.
  */
 void broker_link_open(struct way *way, int epoll_fd, const char *broker_path,
 		      const struct transport_sink *sink);
 void udp_open(struct way *way, int epoll_fd, const struct transport_sink *sink);
 void tcp_open(struct way *way, int epoll_fd, const struct transport_sink *sink);
+void ping_open(struct way *way, int epoll_fd, const struct transport_sink *sink);
 
 #endif

@@ -23,6 +23,10 @@
 #define SET(why, level, option) ALLOW(setsockopt, why, IS(1, level), IS(2, option))
 #define GET(why, level, option) ALLOW(getsockopt, why, IS(1, level), IS(2, option))
 
+enum {
+	FLOWINFO_SEND = 33, /* IPV6_FLOWINFO_SEND of linux/in6.h, which the C library's lack */
+};
+
 static const struct entry entries[] = {
 	ALLOW(ppoll, "the one place to wait"),
 	ALLOW(epoll_wait, "which sockets are ready"),
@@ -66,6 +70,9 @@ static const struct entry entries[] = {
 	SET("a port chosen as late as possible", IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT),
 	SET("when an answer arrived", SOL_SOCKET, SO_TIMESTAMPNS),
 	SET("reset at close", SOL_SOCKET, SO_LINGER),
+	SET("the local port of a flow, used again", SOL_SOCKET, SO_REUSEADDR),
+	SET("flow label of a flow", IPPROTO_IPV6, IPV6_AUTOFLOWLABEL),
+	SET("flow label of a flow", IPPROTO_IPV6, FLOWINFO_SEND),
 	SET("one interface", SOL_SOCKET, SO_BINDTOIFINDEX),
 	SET("routing mark, for those who may", SOL_SOCKET, SO_MARK),
 	SET("room for answers", SOL_SOCKET, SO_RCVBUF),

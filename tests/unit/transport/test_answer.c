@@ -71,8 +71,8 @@ static bool read_first(size_t most)
 	size_t count = packet.count < most ? packet.count : most;
 	uint8_t *exact = packet_exact(packet.at, count);
 
-	answer.packet_bytes = (uint16_t)packet.count;
-	answer.data_bytes = (uint16_t)count;
+	answer.packet_bytes = (uint32_t)packet.count;
+	answer.data_bytes = (uint32_t)count;
 	memset(&result, 0xcc, sizeof(result));
 	bool is_answer = answer_read(&answer, exact, &probe, &result, &extension);
 	packet_release(exact);
@@ -146,27 +146,39 @@ Test(answer, damaged_echo_reply_over_ipv4)
 
 Test(answer, long_echo_reply_whose_rest_is_the_pattern)
 {
-	for (size_t payload_bytes = 72; payload_bytes < 1473; payload_bytes += 7) {
+	static const size_t least = RECORD_LONG_BYTES - ICMP_BYTES;
+
+	for (size_t payload_bytes = least; payload_bytes < 2 * least; payload_bytes += 7) {
 		write_echo_reply(4, payload_bytes);
-		cr_expect(read_first(RECORD_SHORT_BYTES), "%zu", payload_bytes);
+		cr_expect(read_first(RECORD_LONG_BYTES), "%zu", payload_bytes);
 		packet.at[10] ^= 1;
-		cr_expect_not(read_first(RECORD_SHORT_BYTES), "%zu", payload_bytes);
-		if (payload_bytes > 72) {
+		cr_expect_not(read_first(RECORD_LONG_BYTES), "%zu", payload_bytes);
+		if (payload_bytes > least) {
 			write_echo_reply(4, payload_bytes);
 			packet.at[packet.count - 1] ^= 1;
 			seal();
-			cr_expect_not(read_first(RECORD_SHORT_BYTES), "%zu", payload_bytes);
+			cr_expect_not(read_first(RECORD_LONG_BYTES), "%zu", payload_bytes);
 		}
 	}
 }
 
 Test(answer, scope_of_a_link_local_responder)
 {
-	write_echo_reply(6, 36);
-	answer.responder[0] = 0xfe;
-	answer.responder[1] = 0x80;
-	cr_assert(read_all());
-	cr_expect_eq(result.responder_ifindex, 5);
+	static const struct {
+		uint8_t family, first, second;
+		bool is_link_local; /* fe80::/10, RFC 4291 2.4 */
+	} cases[] = {
+		{6, 0xfe, 0x80, true},  {6, 0xfe, 0xbf, true},  {6, 0xfe, 0x7f, false},
+		{6, 0xfe, 0xc0, false}, {6, 0xff, 0x80, false}, {4, 0xfe, 0x80, false},
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		write_echo_reply(cases[i].family, 36);
+		answer.responder[0] = cases[i].first;
+		answer.responder[1] = cases[i].second;
+		cr_assert(read_all());
+		cr_expect_eq(result.responder_ifindex, cases[i].is_link_local ? 5 : 0, "%zu", i);
+	}
 }
 
 static void write_init_ack(uint8_t family)
@@ -239,6 +251,20 @@ Test(answer, errors)
 		packet.at[packet.count - 1] ^= 1;
 		cr_expect_eq(read_all(), cases[i].family == 6, "%zu", i);
 	}
+}
+
+Test(answer, neither_echo_reply_nor_one_of_four_errors)
+{
+	static const bool is_answer4[256] = {[0] = true, [3] = true, [11] = true, [12] = true};
+	static const bool is_answer6[256] = {
+		[1] = true, [2] = true, [3] = true, [4] = true, [129] = true};
+
+	for (size_t i = 0; i < COUNT(families); i++)
+		for (unsigned int type = 0; type < 256; type++) {
+			write_error(families[i], (uint8_t)type, 0, 0);
+			cr_expect_eq(read_all(), (families[i] == 4 ? is_answer4 : is_answer6)[type],
+				     "IPv%d type %u", families[i], type);
+		}
 }
 
 Test(answer, quoted_header_with_options)

@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ static int broker_fd, broker_stderr_fd; /* the played broker's ends */
 
 /* What was reported to the sink. */
 static int readies, results, downs, down_error;
+static int unfinished; /* results that have the probe sent again, which are not in `results` */
 static uint32_t features, lost_features;
 static char down_why[600];
 static struct probe_result last_result;
@@ -41,6 +43,11 @@ static void on_ready(void *context, uint32_t all)
 static void on_result(void *context, const struct probe_result *result)
 {
 	(void)context;
+	if (result->kind == RESULT_FAILED && result->error == EAGAIN) {
+		cr_expect_eq(downs, 0, "before the caller knows that the way is gone");
+		unfinished++;
+		return;
+	}
 	results++;
 	last_result = *result;
 }
@@ -70,7 +77,7 @@ static void start(void)
 	cr_assert_geq(epoll_fd, 0);
 	broker_fd = channel[1];
 	broker_stderr_fd = errors[1];
-	const struct broker_process broker = {-1, channel[0], errors[0]};
+	const struct broker_process broker = {"postern-broker", -1, channel[0], errors[0]};
 	broker_link_attach(&way, epoll_fd, &broker, &sink);
 }
 
@@ -354,7 +361,7 @@ Test(broker_link, long_answers)
 
 Test(broker_link, failures_are_reported)
 {
-	struct record_failure failure = {.kind = RECORD_FAILURE, .cookie = 8, .error = ENETUNREACH};
+	struct record_answer failure = {.kind = RECORD_FAILURE, .cookie = 8, .error = ENETUNREACH};
 
 	greet();
 	open_probe(8);
@@ -365,6 +372,35 @@ Test(broker_link, failures_are_reported)
 	cr_expect_eq(last_result.kind, RESULT_FAILED);
 	cr_expect_eq(last_result.error, ENETUNREACH);
 	cr_expect_eq(last_result.cookie, 8);
+}
+
+/* While a flow label is leased exclusively, the kernel takes no other. */
+Test(broker_link, a_flow_label_that_is_not_taken_is_left_out)
+{
+	struct record_answer failure = {.kind = RECORD_FAILURE, .cookie = 5, .error = EINVAL};
+	struct probe_request probe = request(5);
+	struct record_probe first[RECORD_BATCH], second[RECORD_BATCH];
+
+	greet();
+	probe.family = 6;
+	memcpy(probe.destination, (const uint8_t[16]){[15] = 1}, 16);
+	probe.flags = REQUEST_FLOW;
+	way.functions->probe(way.self, &probe);
+	flush();
+	cr_assert_eq(broker_reads_probes(first), 1);
+	cr_assert_neq(first[0].flow_label, 0);
+	broker_sends(&failure, sizeof(failure));
+	dispatch();
+	cr_assert_eq(results, 0);
+	cr_assert_eq(broker_reads_probes(second), 1);
+	first[0].flow_label = 0;
+	cr_expect_arr_eq(&first[0], &second[0], sizeof(first[0]), "the same but for the label");
+	/* Without a label the error is about something else. */
+	broker_sends(&failure, sizeof(failure));
+	dispatch();
+	cr_assert_eq(results, 1);
+	cr_expect_eq(last_result.error, EINVAL);
+	cr_assert_eq(broker_reads_probes(second), 0);
 }
 
 Test(broker_link, damaged_answers_and_answers_to_former_probes_are_ignored)
@@ -459,7 +495,7 @@ Test(broker_link, message_that_is_too_long)
 Test(broker_link, unknown_kinds)
 {
 	for (int kind = 0; kind < 256; kind++) {
-		char bytes[576] = {(char)kind};
+		char bytes[4 * sizeof(struct record_answer)] = {(char)kind};
 		if (kind >= RECORD_ANSWER && kind <= RECORD_FAILURE)
 			continue;
 		stop();
@@ -617,7 +653,7 @@ Test(broker_link, refused_probes_are_reported_and_others_leave)
 		way.functions->probe(way.self, &probe);
 	}
 	cancel(4);
-	cr_assert_eq(way.functions->next_ns(way.self), INT64_MAX, "no result before ready()");
+	cr_assert_gt(way.functions->next_ns(way.self), clock_now_ns(), "a result before ready()");
 	greet();
 	flush();
 	cr_assert_eq(way.functions->next_ns(way.self), 0);
@@ -632,6 +668,138 @@ Test(broker_link, refused_probes_are_reported_and_others_leave)
 		for (size_t i = 0; i < more; i++)
 			cr_expect_neq(cookies[i] % 4, 0);
 	cr_assert_eq(count, 30);
+}
+
+/* --- a running broker --------------------------------------------------------------------------
+ */
+
+static struct sockaddr_un service; /* its socket, below /tmp */
+
+/* Has the environment name a socket, which listens if `backlog` is not negative. */
+static int make_service(int type, int backlog)
+{
+	int fd = socket(AF_UNIX, type, 0);
+
+	service.sun_family = AF_UNIX;
+	snprintf(service.sun_path, sizeof(service.sun_path), "/tmp/test_broker_link.%d.sock",
+		 (int)getpid());
+	unlink(service.sun_path);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&service, sizeof(service)), 0);
+	if (backlog >= 0)
+		cr_assert_eq(listen(fd, backlog), 0);
+	setenv("POSTERN_BROKER", service.sun_path, 1);
+	return fd;
+}
+
+/* Opens the link in the place of the one that the test began with. */
+static void open_link(const char *path)
+{
+	stop();
+	broker_link_open(&way, epoll_fd, path, &sink);
+	cr_assert_eq(downs, 0, "reported before the first dispatch");
+}
+
+/* Opens the link and plays the broker that is behind the socket. */
+static void connect_link(void)
+{
+	int listen_fd = make_service(SOCK_SEQPACKET, 1);
+
+	open_link(NULL);
+	broker_fd = accept(listen_fd, NULL, NULL);
+	cr_assert_geq(broker_fd, 0);
+	close(listen_fd);
+	unlink(service.sun_path);
+}
+
+static void expect_why(const char *what)
+{
+	char why[sizeof(down_why)];
+
+	snprintf(why, sizeof(why), "%s: %s", service.sun_path, what);
+	cr_assert_str_eq(down_why, why);
+}
+
+Test(broker_link, running_broker_serves)
+{
+	connect_link();
+	greet();
+	open_probe(3);
+	struct record_answer answer = answer_to(3);
+	broker_sends(&answer, sizeof(answer));
+	dispatch();
+	cr_assert_eq(results, 1);
+	close(broker_fd);
+	expect_down(FEATURE_ICMP, ECONNRESET);
+	expect_why("closed its channel");
+}
+
+Test(broker_link, peer_that_is_no_broker)
+{
+	connect_link();
+	broker_sends("220 mail.example", 16);
+	expect_down(all_features, EPROTO);
+	expect_why("its first message is no hello");
+}
+
+Test(broker_link, running_broker_of_another_version)
+{
+	struct record_hello hello = right_hello();
+
+	connect_link();
+	hello.version = RECORD_VERSION - 1;
+	broker_sends(&hello, sizeof(hello));
+	expect_down(all_features, EPROTO);
+	expect_why("is of another version (install both programs again)");
+}
+
+/* The socket that the environment names is the only broker then. */
+static void expect_no_connection(int error)
+{
+	char why[sizeof(down_why)];
+
+	open_link(NULL);
+	expect_down(all_features, error);
+	snprintf(why, sizeof(why), "POSTERN_BROKER: %s: %s", strerror(error),
+		 getenv("POSTERN_BROKER"));
+	cr_assert_str_eq(down_why, why);
+	unlink(service.sun_path);
+}
+
+Test(broker_link, no_socket)
+{
+	setenv("POSTERN_BROKER", "/nonexistent/broker.sock", 1);
+	expect_no_connection(ENOENT);
+}
+
+Test(broker_link, socket_that_does_not_listen)
+{
+	make_service(SOCK_SEQPACKET, -1);
+	expect_no_connection(ECONNREFUSED);
+}
+
+Test(broker_link, socket_of_another_type)
+{
+	make_service(SOCK_STREAM, 1);
+	expect_no_connection(EPROTOTYPE);
+}
+
+Test(broker_link, socket_path_that_is_too_long)
+{
+	char path[sizeof(service.sun_path) + 1];
+
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	setenv("POSTERN_BROKER", path, 1);
+	expect_no_connection(ENAMETOOLONG);
+}
+
+Test(broker_link, full_queue_of_connections_is_not_waited_for, .timeout = 5)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	make_service(SOCK_SEQPACKET, 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&service, sizeof(service)), 0);
+	expect_no_connection(EAGAIN);
 }
 
 /* --- the end -----------------------------------------------------------------------------------
@@ -653,6 +821,23 @@ Test(broker_link, end_before_the_hello_with_an_error_line)
 	close(broker_fd);
 	expect_down(all_features, ECONNRESET);
 	cr_assert_str_eq(down_why, "postern-broker: raise ?CAP_NET_RAW: not permitted");
+}
+
+/* Other ways can take them. */
+Test(broker_link, probes_without_an_answer_are_reported_at_the_end)
+{
+	struct record_answer answer = answer_to(0);
+
+	greet();
+	open_probes(4);
+	broker_sends(&answer, sizeof(answer));
+	dispatch();
+	cancel(1);
+	queue_probe(4);
+	close(broker_fd);
+	expect_down(FEATURE_ICMP, ECONNRESET);
+	cr_expect_eq(results, 1);
+	cr_expect_eq(unfinished, 3, "2, 3 and 4: %d", unfinished);
 }
 
 /* The kernel reports a reset channel once, to the first call, and before what is still to be
@@ -693,20 +878,12 @@ static void expect_no_child(void)
 	cr_assert_eq(errno, ECHILD);
 }
 
-/* Starts `path` as the broker in the place of the played one. */
-static void start_broker(const char *path)
-{
-	stop();
-	broker_link_open(&way, epoll_fd, path, &sink);
-	cr_assert_eq(downs, 0, "reported before the first dispatch");
-}
-
-/* The same, and waits for its end. */
+/* Starts `path` as the broker and waits for its end. */
 static void run_broker(const char *path)
 {
 	struct pollfd ready = {.fd = epoll_fd, .events = POLLIN};
 
-	start_broker(path);
+	open_link(path);
 	if (way.functions->next_ns(way.self) > 0)
 		cr_assert_eq(poll(&ready, 1, 5000), 1);
 	dispatch();
@@ -740,6 +917,12 @@ Test(broker_link, a_program_that_is_not_there)
 	cr_assert_not_null(strstr(down_why, "/nonexistent/postern-broker"));
 }
 
+Test(broker_link, a_program_that_was_asked_for_goes_before_the_environment)
+{
+	setenv("POSTERN_BROKER", "/nonexistent/broker.sock", 1);
+	run_broker("/bin/true");
+}
+
 Test(broker_link, a_program_that_is_no_broker)
 {
 	run_broker("/bin/true");
@@ -771,7 +954,7 @@ Test(broker_link, a_broker_gets_two_sockets_no_argument_and_no_environment)
 
 static void close_broker(const char *path)
 {
-	start_broker(path);
+	open_link(path);
 	stop();
 	expect_no_child();
 	start();

@@ -80,17 +80,6 @@ Test(probe_number, cannot_be_predicted)
 	}
 }
 
-Test(probe_number, random_bytes)
-{
-	uint8_t last[8] = {0}, bytes[8];
-
-	for (int i = 0; i < 1000; i++) {
-		probe_number_random(numbers, bytes, sizeof(bytes));
-		cr_assert_arr_neq(bytes, last, sizeof(bytes));
-		memcpy(last, bytes, sizeof(bytes));
-	}
-}
-
 /* Often, since the search begins anywhere. */
 Test(probe_number, a_free_one_is_given_again)
 {

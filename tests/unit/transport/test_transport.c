@@ -19,8 +19,9 @@
 #include "frontend/transport/transport.h"
 #include "policy/sandbox.h"
 #include "tests/support/sandbox.h"
+#include "tests/support/way.h"
 
-enum { RESULTS_MAX = 64, CLOSED_PORT = 1, GOOD = 42 };
+enum { RESULTS_MAX = 64, CLOSED_PORT = 1, LOOPBACK_MTU = 65536, GOOD = 42 };
 
 static struct seen {
 	unsigned ready, down, results;
@@ -107,20 +108,41 @@ Test(transport, is_ready_at_once_without_a_broker)
 	transport_close(transport);
 }
 
-Test(transport, is_ready_when_the_broker_is_known_to_be_down)
+/* Goes on where ping sockets are open to all, or to nobody. */
+static void enter_namespace(bool ping)
 {
-	struct transport *transport = transport_open(&no_such_broker, &sink);
+	if (!way_enter_namespace(LOOPBACK_MTU) ||
+	    !way_write_sysctl("/proc/sys/net/ipv4/ping_group_range", ping ? "0 2147483647" : "1 0"))
+		cr_skip_test("no network namespace: %s", strerror(errno));
+}
 
+static void without_a_broker(bool ping)
+{
+	uint32_t direct_protocols = FEATURE_UDP | FEATURE_TCP | (ping ? FEATURE_ICMP : 0);
+
+	enter_namespace(ping);
+	struct transport *transport = transport_open(&no_such_broker, &sink);
 	transport_dispatch(transport, RESULTS_MAX);
 	cr_expect_eq(seen.ready, 1);
 	cr_expect_eq(seen.down, 1);
 	cr_expect_eq(seen.error, ENOENT);
-	cr_expect_eq(seen.lost & FEATURE_PROTOCOLS, FEATURE_ICMP | FEATURE_SCTP);
-	cr_expect_eq(seen.lost & seen.features, 0, "lost and working at once: %x",
-		     seen.lost & seen.features);
-	cr_expect((seen.features & FEATURE_MARK) || geteuid() != 0, "marks need no broker");
-	cr_expect((seen.features & FEATURE_PROTOCOLS) == (FEATURE_UDP | FEATURE_TCP));
+	for (uint32_t shift = 0; shift <= FEATURE_IPV6_SHIFT; shift += FEATURE_IPV6_SHIFT) {
+		cr_expect_eq(seen.lost >> shift & FEATURE_PROTOCOLS,
+			     FEATURE_PROTOCOLS & ~direct_protocols);
+		cr_expect_eq(seen.features >> shift & FEATURE_PROTOCOLS, direct_protocols);
+	}
+	cr_expect(seen.features & FEATURE_MARK, "marks need no broker");
 	transport_close(transport);
+}
+
+Test(transport, what_is_lost_when_the_broker_is_known_to_be_down)
+{
+	without_a_broker(false);
+}
+
+Test(transport, ping_sockets_serve_when_the_broker_is_known_to_be_down)
+{
+	without_a_broker(true);
 }
 
 /* In a network namespace whose loopback device is down. */
@@ -135,20 +157,31 @@ Test(transport, has_no_ipv6_where_it_is_disabled)
 	transport_close(transport);
 }
 
-Test(transport, each_probe_goes_to_the_transport_of_its_protocol)
+static void each_to_its_transport(bool ping)
 {
+	enter_namespace(ping);
 	struct transport *transport = transport_open(&no_such_broker, &sink);
 
 	transport_dispatch(transport, RESULTS_MAX);
 	probe(transport, 4, IPPROTO_TCP, 1);
 	probe(transport, 4, IPPROTO_UDP, 2);
 	probe(transport, 4, IPPROTO_ICMP, 3);
-	collect(transport, 2);
-	cr_assert_eq(seen.results, 2);
-	for (unsigned i = 0; i < 2; i++)
+	collect(transport, ping ? 3 : 2);
+	cr_assert_eq(seen.results, ping ? 3 : 2);
+	for (unsigned i = 0; i < seen.results; i++)
 		cr_expect_eq(seen.result[i].kind,
-			     seen.result[i].cookie == 1 ? RESULT_REPLY : RESULT_ICMP);
+			     seen.result[i].cookie == 2 ? RESULT_ICMP : RESULT_REPLY);
 	transport_close(transport);
+}
+
+Test(transport, each_probe_goes_to_the_transport_of_its_protocol)
+{
+	each_to_its_transport(false);
+}
+
+Test(transport, without_a_broker_icmp_goes_to_ping_sockets)
+{
+	each_to_its_transport(true);
 }
 
 Test(transport, cancels_where_the_probe_is)
@@ -183,7 +216,16 @@ Test(transport, raises_the_limit_of_descriptors)
 /* All that the transports ask of the kernel, in both families. */
 static int probe_within(void *context)
 {
+	static const struct {
+		uint8_t number;
+		uint32_t feature;
+	} protocols[] = {
+		{IPPROTO_UDP, FEATURE_UDP},
+		{IPPROTO_TCP, FEATURE_TCP},
+		{IPPROTO_ICMP, FEATURE_ICMP}, /* by ping sockets where they are open */
+	};
 	int (*const *enter)(void) = context;
+	unsigned sent = 0;
 	struct transport *transport = transport_open(&no_such_broker, &sink);
 	struct probe_request request = {.family = 4, .destination = {127, 0, 0, 1}};
 	struct local_route route;
@@ -191,12 +233,15 @@ static int probe_within(void *context)
 	if ((*enter)() != 0)
 		return 1;
 	transport_dispatch(transport, RESULTS_MAX);
-	bool six = seen.features >> FEATURE_IPV6_SHIFT & FEATURE_UDP;
-	for (uint32_t i = 0; i < 4; i++)
-		if (six || i < 2)
-			probe(transport, i < 2 ? 4 : 6, i % 2 ? IPPROTO_TCP : IPPROTO_UDP, i);
-	collect(transport, six ? 4 : 2);
-	if (seen.results != (six ? 4 : 2))
+	for (uint8_t family = 4; family <= 6; family += 2) {
+		uint32_t features = seen.features >> (family == 4 ? 0 : FEATURE_IPV6_SHIFT);
+
+		for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
+			if (features & protocols[i].feature)
+				probe(transport, family, protocols[i].number, sent++);
+	}
+	collect(transport, sent);
+	if (sent < 2 || seen.results != sent)
 		return 2;
 	if (local_route(&request, &route) != 0 || interface_index("lo", 2) == 0)
 		return 3;
@@ -208,6 +253,8 @@ Test(transport, works_within_the_sandboxes)
 {
 	int (*enter[])(void) = {sandbox_mtr_packet, sandbox_tracepath};
 
+	if (geteuid() == 0)
+		enter_namespace(true);
 	for (size_t i = 0; i < 2; i++) {
 		struct sandbox_end end = sandbox_run(probe_within, &enter[i]);
 		cr_expect(end.signal == 0 && end.status == GOOD,

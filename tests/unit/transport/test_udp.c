@@ -7,90 +7,38 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/record.h"
 #include "common/wire.h"
+#include "frontend/transport/icmp_types.h"
 #include "frontend/process/clock.h"
+#include "frontend/transport/icmp_types.h"
 #include "frontend/transport/ip_family.h"
 #include "frontend/transport/way.h"
 #include "tests/support/packet.h"
+#include "tests/support/way.h"
 
 enum { WAIT_MS = 2000, QUIET_MS = 50, NONCE = 8, COOKIE_STEP = 65536 };
 
-static struct way way;
-static int epoll_fd = -1;
-static uint32_t ready_features;
-
-/* The last result of each slot, and how many it had. */
-static struct probe_result results[TRANSPORT_SLOTS];
-static struct extension_info extensions[TRANSPORT_SLOTS];
-static unsigned result_counts[TRANSPORT_SLOTS];
-static size_t result_count;
-
-static void on_ready(void *context, uint32_t features)
-{
-	(void)context;
-	ready_features = features;
-}
-
-static void on_result(void *context, const struct probe_result *result)
-{
-	size_t slot = result->cookie % TRANSPORT_SLOTS;
-
-	(void)context;
-	results[slot] = *result;
-	if (result->extension != NULL)
-		extensions[slot] = *result->extension;
-	result_counts[slot]++;
-	result_count++;
-}
-
-static const struct transport_sink sink = {NULL, on_ready, on_result, NULL};
-
 static void start(void)
 {
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	udp_open(&way, epoll_fd, &sink);
-	way.functions->dispatch(way.self, 1);
+	way_start(udp_open);
 }
 
-static void stop(void)
-{
-	way.functions->close(way.self);
-	close(epoll_fd);
-}
-
-TestSuite(udp, .init = start, .fini = stop);
-
-/* Dispatches until there are `count` results, or for `wait_ms`. */
-static void run_until(size_t count, int wait_ms)
-{
-	int64_t end_ns = clock_now_ns() + (int64_t)wait_ms * NS_PER_MS;
-	struct epoll_event event;
-
-	while (result_count < count && clock_now_ns() < end_ns) {
-		way.functions->flush(way.self);
-		epoll_wait(epoll_fd, &event, 1, 1);
-		way.functions->dispatch(way.self, 1000);
-	}
-}
+TestSuite(udp, .init = start, .fini = way_stop);
 
 /* 6, or 4 where there is no IPv6. */
 static uint8_t last_family(void)
 {
-	return (ready_features & (uint32_t)FEATURE_UDP << FEATURE_IPV6_SHIFT) != 0 ? 6 : 4;
+	return (way_features & (uint32_t)FEATURE_UDP << FEATURE_IPV6_SHIFT) != 0 ? 6 : 4;
 }
 
 static struct probe_request request(uint8_t family, uint32_t cookie)
@@ -108,16 +56,6 @@ static struct probe_request request(uint8_t family, uint32_t cookie)
 	else
 		made.destination[15] = 1;
 	return made;
-}
-
-static void probe(const struct probe_request *made)
-{
-	way.functions->probe(way.self, made);
-}
-
-static void flush(void)
-{
-	way.functions->flush(way.self);
 }
 
 /* --- sockets of the test that get the probes -------------------------------------------------- */
@@ -211,14 +149,13 @@ Test(udp, closed_port_is_an_icmp_error)
 {
 	for (uint8_t family = 4; family <= last_family(); family += 2) {
 		struct probe_request made = request(family, family);
-		const struct wire_family *wire = wire_family(family);
 
-		probe(&made);
-		run_until(result_count + 1, WAIT_MS);
-		const struct probe_result *result = &results[family];
-		cr_assert_eq(result_counts[family], 1);
+		way_probe(&made);
+		way_run_until(way_count + 1, WAIT_MS);
+		const struct probe_result *result = &way_results[family];
+		cr_assert_eq(way_counts[family], 1);
 		cr_expect_eq(result->kind, RESULT_ICMP);
-		cr_expect_eq(result->icmp_type, wire->unreachable);
+		cr_expect_eq(result->icmp_type, icmp_types(family)->unreachable);
 		cr_expect_eq(result->icmp_code, family == 4 ? 3 : 4);
 		cr_expect_eq(memcmp(result->responder, made.destination, 16), 0);
 		cr_expect_eq(result->known, KNOWN_REPLY_TTL | KNOWN_ICMP);
@@ -235,15 +172,15 @@ Test(udp, datagram_from_the_destination_is_a_reply)
 		struct received received;
 		int fd = open_sink(family, &made.port);
 
-		probe(&made);
-		flush();
+		way_probe(&made);
+		way_flush();
 		must_receive(fd, &received);
 		answer(fd, &received);
-		run_until(result_count + 1, WAIT_MS);
-		cr_assert_eq(result_counts[family], 1);
-		cr_expect_eq(results[family].kind, RESULT_REPLY);
-		cr_expect_eq(results[family].known, KNOWN_REPLY_TTL);
-		cr_expect_eq(memcmp(results[family].responder, made.destination, 16), 0);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_assert_eq(way_counts[family], 1);
+		cr_expect_eq(way_results[family].kind, RESULT_REPLY);
+		cr_expect_eq(way_results[family].known, KNOWN_REPLY_TTL);
+		cr_expect_eq(memcmp(way_results[family].responder, made.destination, 16), 0);
 		close(fd);
 	}
 }
@@ -256,12 +193,12 @@ Test(udp, datagram_from_elsewhere_is_no_answer)
 		uint16_t other_port = 0;
 		int fd = open_sink(family, &made.port), other = open_sink(family, &other_port);
 
-		probe(&made);
-		flush();
+		way_probe(&made);
+		way_flush();
 		must_receive(fd, &received);
 		answer(other, &received);
-		run_until(result_count + 1, QUIET_MS);
-		cr_expect_eq(result_counts[family], 0);
+		way_run_until(way_count + 1, QUIET_MS);
+		cr_expect_eq(way_counts[family], 0);
 		close(fd);
 		close(other);
 	}
@@ -307,8 +244,8 @@ Test(udp, probe_is_as_asked_for)
 			made.flags = (uint16_t)cases[i].flags;
 			made.size_bytes =
 				(uint16_t)(wire_family(family)->header_bytes + 8 + cases[i].asked);
-			probe(&made);
-			flush();
+			way_probe(&made);
+			way_flush();
 			must_receive(fd, &received);
 			cr_assert_eq(received.length, cases[i].payload, "case %zu", i);
 			cr_expect_eq(received.ttl, made.ttl, "case %zu", i);
@@ -331,8 +268,8 @@ Test(udp, source_is_as_asked_for)
 	int fd = open_sink(4, &made.port);
 
 	memcpy(made.source, (const uint8_t[]){127, 0, 0, 9}, 4);
-	probe(&made);
-	flush();
+	way_probe(&made);
+	way_flush();
 	must_receive(fd, &received);
 	ip_family_from_socket((struct sockaddr *)&received.from, source);
 	cr_expect_eq(memcmp(source, made.source, 16), 0);
@@ -353,29 +290,29 @@ Test(udp, local_port_is_as_asked_for_and_given_back)
 		for (unsigned i = 0; i < 4; i++) {
 			made.flags = i % 2 == 0 ? 0 : REQUEST_DONT_FRAGMENT;
 			made.cookie += COOKIE_STEP;
-			probe(&made);
-			flush();
+			way_probe(&made);
+			way_flush();
 			must_receive(fd, &received);
 			cr_expect_eq(ip_family_port(&received.from), port);
 			answer(fd, &received);
-			run_until(result_count + 1, WAIT_MS);
+			way_run_until(way_count + 1, WAIT_MS);
 		}
 		/* One waits for the other. */
 		for (unsigned i = 0; i < 2; i++) {
 			made.flags = i == 0 ? 0 : REQUEST_DONT_FRAGMENT;
 			made.cookie = i;
-			probe(&made);
+			way_probe(&made);
 		}
 		for (unsigned i = 0; i < 2; i++) {
-			flush();
+			way_flush();
 			must_receive(fd, &received);
 			answer(fd, &received);
-			run_until(result_count + 1, WAIT_MS);
+			way_run_until(way_count + 1, WAIT_MS);
 		}
-		cr_expect_eq(result_counts[0], 1);
-		cr_expect_eq(result_counts[1], 5);
-		memset(result_counts, 0, sizeof(result_counts));
-		flush();
+		cr_expect_eq(way_counts[0], 1);
+		cr_expect_eq(way_counts[1], 5);
+		memset(way_counts, 0, sizeof(way_counts));
+		way_flush();
 		close(open_sink(family, &port));
 		close(fd);
 	}
@@ -394,8 +331,8 @@ Test(udp, flow_keeps_its_ports)
 			made.flags = REQUEST_FLOW;
 			made.flow = 70 + i % 3;
 			made.port = port;
-			probe(&made);
-			flush();
+			way_probe(&made);
+			way_flush();
 			must_receive(fd, &received);
 			if (i < 3)
 				source_ports[i] = ip_family_port(&received.from);
@@ -416,9 +353,9 @@ Test(udp, changing_ports_begin_at_33434)
 
 	for (uint32_t i = 0; i < 2; i++) {
 		struct probe_request made = request(4, i);
-		probe(&made);
+		way_probe(&made);
 	}
-	flush();
+	way_flush();
 	must_receive(fd, &received);
 	must_receive(next, &received);
 	close(fd);
@@ -427,20 +364,11 @@ Test(udp, changing_ports_begin_at_33434)
 
 /* --- what cannot leave ------------------------------------------------------------------------ */
 
-/* Goes on in a network namespace with no interface but a loopback of this MTU. */
 static void enter_namespace(int mtu)
 {
-	struct ifreq loopback = {.ifr_name = "lo"};
-
-	stop();
-	if (unshare(CLONE_NEWNET) != 0)
+	way_stop();
+	if (!way_enter_namespace(mtu))
 		cr_skip_test("needs CAP_SYS_ADMIN");
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	loopback.ifr_mtu = mtu;
-	cr_assert_eq(ioctl(fd, SIOCSIFMTU, &loopback), 0);
-	loopback.ifr_flags = IFF_UP;
-	cr_assert_eq(ioctl(fd, SIOCSIFFLAGS, &loopback), 0);
-	close(fd);
 	start();
 }
 
@@ -448,12 +376,12 @@ static void expect_failure(const struct probe_request *made, int error)
 {
 	size_t slot = made->cookie % TRANSPORT_SLOTS;
 
-	result_counts[slot] = 0;
-	probe(made);
-	run_until(result_count + 1, WAIT_MS);
-	cr_assert_eq(result_counts[slot], 1);
-	cr_expect_eq(results[slot].kind, RESULT_FAILED);
-	cr_expect_eq(results[slot].error, error, "%s", strerror(results[slot].error));
+	way_counts[slot] = 0;
+	way_probe(made);
+	way_run_until(way_count + 1, WAIT_MS);
+	cr_assert_eq(way_counts[slot], 1);
+	cr_expect_eq(way_results[slot].kind, RESULT_FAILED);
+	cr_expect_eq(way_results[slot].error, error, "%s", strerror(way_results[slot].error));
 }
 
 Test(udp, longer_than_the_link)
@@ -465,18 +393,18 @@ Test(udp, longer_than_the_link)
 		made.size_bytes = 1501;
 		made.flags = REQUEST_DONT_FRAGMENT;
 		expect_failure(&made, EMSGSIZE);
-		cr_expect_eq(results[7].mtu_bytes, 1500);
+		cr_expect_eq(way_results[7].mtu_bytes, 1500);
 		/* Not too long, or in fragments. */
 		made.size_bytes = 1500;
-		probe(&made);
-		run_until(result_count + 1, WAIT_MS);
-		cr_expect_eq(results[7].kind, RESULT_ICMP);
+		way_probe(&made);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_results[7].kind, RESULT_ICMP);
 		made.flags = 0;
 		made.size_bytes = 60000;
-		probe(&made);
-		run_until(result_count + 1, WAIT_MS);
-		cr_expect_eq(results[7].kind, RESULT_ICMP);
-		cr_expect_eq(result_counts[7], 3);
+		way_probe(&made);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_results[7].kind, RESULT_ICMP);
+		cr_expect_eq(way_counts[7], 3);
 	}
 }
 
@@ -543,16 +471,16 @@ Test(udp, pending_error_does_not_swallow_the_next_probe)
 		for (int i = 0; i < 100; i++) {
 			refused.cookie += COOKIE_STEP;
 			made.cookie += COOKIE_STEP;
-			probe(&refused);
-			flush();
-			probe(&made);
-			flush();
+			way_probe(&refused);
+			way_flush();
+			way_probe(&made);
+			way_flush();
 			must_receive(fd, &received);
 			answer(fd, &received);
-			run_until(result_count + 2, WAIT_MS);
-			cr_assert_eq(results[1].kind, RESULT_ICMP);
-			cr_assert_eq(results[2].kind, RESULT_REPLY);
-			cr_assert_eq(results[2].cookie, made.cookie);
+			way_run_until(way_count + 2, WAIT_MS);
+			cr_assert_eq(way_results[1].kind, RESULT_ICMP);
+			cr_assert_eq(way_results[2].kind, RESULT_REPLY);
+			cr_assert_eq(way_results[2].cookie, made.cookie);
 		}
 		close(fd);
 	}
@@ -563,17 +491,17 @@ Test(udp, pending_error_does_not_swallow_the_next_probe)
 /* Sends `count` probes at once. Each must get just one result, and of this kind. */
 static void expect_answers(const struct probe_request *like, uint32_t count)
 {
-	memset(result_counts, 0, sizeof(result_counts));
-	result_count = 0;
+	memset(way_counts, 0, sizeof(way_counts));
+	way_count = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct probe_request made = *like;
 		made.cookie = i;
-		probe(&made);
+		way_probe(&made);
 	}
-	run_until(count, 10 * WAIT_MS);
+	way_run_until(count, 10 * WAIT_MS);
 	for (uint32_t i = 0; i < count; i++) {
-		cr_assert_eq(result_counts[i], 1, "probe %u: %u results", i, result_counts[i]);
-		cr_assert_eq(results[i].kind, RESULT_ICMP, "probe %u", i);
+		cr_assert_eq(way_counts[i], 1, "probe %u: %u results", i, way_counts[i]);
+		cr_assert_eq(way_results[i].kind, RESULT_ICMP, "probe %u", i);
 	}
 }
 
@@ -595,17 +523,17 @@ Test(udp, no_port_is_used_twice_by_one_socket)
 	enter_namespace(65536);
 	fd = open_sink(4, &port);
 	struct probe_request made = request(4, TRANSPORT_SLOTS - 1);
-	probe(&made);
-	flush();
+	way_probe(&made);
+	way_flush();
 	must_receive(fd, &first);
-	way.functions->cancel(way.self, made.cookie);
+	way_cancel(made.cookie);
 	made = request(4, 0);
 	for (int sent = 1; sent + 1000 <= 65536 - 33434; sent += 1000)
 		expect_answers(&made, 1000);
 	while (!receive(fd, &second)) {
 		made.cookie += COOKIE_STEP;
-		probe(&made);
-		flush();
+		way_probe(&made);
+		way_flush();
 		cr_assert_lt(made.cookie / COOKIE_STEP, 1000);
 	}
 	cr_expect_neq(ip_family_port(&first.from), ip_family_port(&second.from));
@@ -650,7 +578,7 @@ Test(udp, few_descriptors)
 	/* Of another kind: idle sockets make room. */
 	made[1].flags = REQUEST_DONT_FRAGMENT;
 	struct rlimit limit = {40, 40};
-	stop();
+	way_stop();
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	start();
 	while ((fd = dup(0)) >= 0)
@@ -671,23 +599,23 @@ Test(udp, late_answer_is_not_the_next_probes)
 		int fd = open_sink(family, &made.port);
 
 		made.payload_byte = 1;
-		probe(&made);
-		flush();
+		way_probe(&made);
+		way_flush();
 		must_receive(fd, &first);
-		way.functions->cancel(way.self, made.cookie);
+		way_cancel(made.cookie);
 		made.cookie += COOKIE_STEP;
-		probe(&made);
-		flush();
+		way_probe(&made);
+		way_flush();
 		must_receive(fd, &second);
 		cr_expect_neq(ip_family_port(&first.from), ip_family_port(&second.from));
 		answer(fd, &first);
-		run_until(result_count + 1, QUIET_MS);
-		cr_expect_eq(result_counts[1], 0);
+		way_run_until(way_count + 1, QUIET_MS);
+		cr_expect_eq(way_counts[1], 0);
 		answer(fd, &second);
-		run_until(result_count + 1, WAIT_MS);
-		cr_expect_eq(result_counts[1], 1);
-		cr_expect_eq(results[1].cookie, made.cookie);
-		result_counts[1] = 0;
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_counts[1], 1);
+		cr_expect_eq(way_results[1].cookie, made.cookie);
+		way_counts[1] = 0;
 		close(fd);
 	}
 }
@@ -698,11 +626,11 @@ Test(udp, cancelled_probe_does_not_leave)
 	struct received received;
 	int fd = open_sink(4, &made.port);
 
-	probe(&made);
-	way.functions->cancel(way.self, made.cookie + COOKIE_STEP);
-	way.functions->cancel(way.self, made.cookie);
-	way.functions->cancel(way.self, made.cookie);
-	flush();
+	way_probe(&made);
+	way_cancel(made.cookie + COOKIE_STEP);
+	way_cancel(made.cookie);
+	way_cancel(made.cookie);
+	way_flush();
 	cr_expect_not(receive(fd, &received));
 	close(fd);
 }
@@ -723,9 +651,9 @@ static void send_time_exceeded(uint8_t family, const struct sockaddr_storage *fr
 	ip_family_from_socket((const struct sockaddr *)from, ip.source);
 	memcpy(ip.destination, to.destination, 16);
 	message.count = 0;
-	bytes_add8(&message, wire->time_exceeded);
+	bytes_add8(&message, icmp_types(family)->time_exceeded);
 	bytes_fill(&message, 0, 7);
-	message.at[wire->extension_length] = length_field;
+	message.at[icmp_types(family)->extension_length] = length_field;
 	packet_add_ip(&message, &ip, 8 + 36);
 	bytes_add16(&message, ip_family_port(from));
 	bytes_add16(&message, port);
@@ -763,29 +691,29 @@ Test(udp, with_both_ports_fixed_the_nonce_decides)
 
 		made.flags = REQUEST_FLOW;
 		for (made.cookie = 0; made.cookie < 3; made.cookie++) {
-			probe(&made);
-			flush();
+			way_probe(&made);
+			way_flush();
 			must_receive(fd, &received[made.cookie]);
 		}
-		memset(result_counts, 0, sizeof(result_counts));
+		memset(way_counts, 0, sizeof(way_counts));
 		send_time_exceeded(family, &received[1].from, made.port, 0,
 				   quote(&received[1], NONCE));
-		run_until(result_count + 1, WAIT_MS);
-		cr_expect_eq(result_counts[1], 1);
-		cr_expect_eq(results[1].icmp_type, wire_family(family)->time_exceeded);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_counts[1], 1);
+		cr_expect_eq(way_results[1].icmp_type, icmp_types(family)->time_exceeded);
 		/* Two are open: without the nonce neither is meant. */
 		send_time_exceeded(family, &received[0].from, made.port, 0, quote(&received[0], 0));
-		run_until(result_count + 1, QUIET_MS);
-		cr_expect_eq(result_counts[0] + result_counts[2], 0);
+		way_run_until(way_count + 1, QUIET_MS);
+		cr_expect_eq(way_counts[0] + way_counts[2], 0);
 		/* One is open: any other nonce is a forgery or too late, no nonce is an answer. */
-		way.functions->cancel(way.self, 0);
+		way_cancel(0);
 		send_time_exceeded(family, &received[1].from, made.port, 0,
 				   quote(&received[1], NONCE));
-		run_until(result_count + 1, QUIET_MS);
-		cr_expect_eq(result_counts[2], 0);
+		way_run_until(way_count + 1, QUIET_MS);
+		cr_expect_eq(way_counts[2], 0);
 		send_time_exceeded(family, &received[2].from, made.port, 0, quote(&received[2], 0));
-		run_until(result_count + 1, WAIT_MS);
-		cr_expect_eq(result_counts[2], 1);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_counts[2], 1);
 		close(fd);
 	}
 }
@@ -797,9 +725,9 @@ Test(udp, forged_nonce_is_no_answer)
 		struct received received;
 		int fd = open_sink(family, &made.port);
 
-		result_counts[1] = 0;
-		probe(&made);
-		flush();
+		way_counts[1] = 0;
+		way_probe(&made);
+		way_flush();
 		must_receive(fd, &received);
 		for (size_t i = 0; i < NONCE; i++) {
 			received.payload[i] ^= 1;
@@ -807,11 +735,11 @@ Test(udp, forged_nonce_is_no_answer)
 					   quote(&received, i + 1));
 			received.payload[i] ^= 1;
 		}
-		run_until(result_count + 1, QUIET_MS);
-		cr_expect_eq(result_counts[1], 0);
+		way_run_until(way_count + 1, QUIET_MS);
+		cr_expect_eq(way_counts[1], 0);
 		send_time_exceeded(family, &received.from, made.port, 0, quote(&received, 5));
-		run_until(result_count + 1, WAIT_MS);
-		cr_expect_eq(result_counts[1], 1);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_counts[1], 1);
 		close(fd);
 	}
 }
@@ -843,20 +771,21 @@ Test(udp, extensions_are_decoded)
 			struct bytes *payload;
 
 			made.cookie += COOKIE_STEP;
-			probe(&made);
-			flush();
+			way_probe(&made);
+			way_flush();
 			must_receive(fd, &received);
 			payload = quote(&received, 36);
 			add_extension(payload, wire->header_bytes + 8);
-			send_time_exceeded(family, &received.from, made.port,
-					   (uint8_t)(is_told ? 128 / wire->extension_unit : 0),
-					   payload);
-			memset(&extensions[1], 0, sizeof(extensions[1]));
-			run_until(result_count + 1, WAIT_MS);
-			cr_assert_eq(results[1].cookie, made.cookie);
-			cr_assert_eq(extensions[1].mpls_count, 1, "told: %d", is_told);
-			cr_expect_eq(extensions[1].mpls[0].label, 0x05dc1);
-			cr_expect_eq(extensions[1].mpls[0].ttl, 0xff);
+			send_time_exceeded(
+				family, &received.from, made.port,
+				(uint8_t)(is_told ? 128 / icmp_types(family)->extension_unit : 0),
+				payload);
+			memset(&way_extensions[1], 0, sizeof(way_extensions[1]));
+			way_run_until(way_count + 1, WAIT_MS);
+			cr_assert_eq(way_results[1].cookie, made.cookie);
+			cr_assert_eq(way_extensions[1].mpls_count, 1, "told: %d", is_told);
+			cr_expect_eq(way_extensions[1].mpls[0].label, 0x05dc1);
+			cr_expect_eq(way_extensions[1].mpls[0].ttl, 0xff);
 		}
 		close(fd);
 	}

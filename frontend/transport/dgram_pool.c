@@ -1,59 +1,57 @@
 /*
- * The sockets of UDP probes. Runs in the front end. All input is the front end's and the kernel's.
+ * The datagram sockets. Runs in the front end. All input is the front end's and the kernel's.
  */
-#include "frontend/transport/udp_pool.h"
+#include "frontend/transport/dgram_pool.h"
 
 #include <err.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum {
-	/* Changing destination ports, as traceroute and mtr-packet use them. */
-	PORT_FIRST = 33434,
-	PORT_LAST = 65535,
-	/* Flows are spread over so many source ports, and those over so many destination ports:
-	 * that many paths can be told apart. */
-	FLOW_SOCKETS = 64,
-	FLOW_PORTS = 1024,
-};
-
 /* --- groups ----------------------------------------------------------------------------------- */
 
-static struct udp_kind kind_of(const struct probe_request *request)
+static struct dgram_kind kind_of(const struct probe_request *request)
 {
 	bool is_flow = (request->flags & REQUEST_FLOW) != 0;
-	struct udp_kind kind = {
+	struct dgram_kind kind = {
 		.ifindex = request->ifindex,
 		.local_port = request->local_port,
 		.family = request->family,
+		.protocol = request->protocol,
 		.dont_fragment = (request->flags & REQUEST_DONT_FRAGMENT) != 0,
 	};
 
+	/* IPv6 ping sockets ignore the source in a control message. */
+	if (request->protocol == IPPROTO_ICMP)
+		memcpy(kind.source, request->source, sizeof(kind.source));
 	if (kind.local_port == 0 && is_flow)
-		kind.flow_socket = (uint16_t)(request->flow % FLOW_SOCKETS + 1);
-	kind.fixed_port = kind.local_port == 0 && !is_flow && request->port != 0;
+		kind.flow_socket = (uint16_t)(request->flow % DGRAM_FLOW_SOCKETS + 1);
+	kind.fixed_port = request->protocol == IPPROTO_UDP && request->port != 0 && !is_flow &&
+			  kind.local_port == 0;
 	return kind;
 }
 
-static bool is_same_kind(const struct udp_kind *a, const struct udp_kind *b)
+static bool is_same_kind(const struct dgram_kind *a, const struct dgram_kind *b)
 {
 	return a->ifindex == b->ifindex && a->local_port == b->local_port &&
 	       a->flow_socket == b->flow_socket && a->family == b->family &&
-	       a->dont_fragment == b->dont_fragment && a->fixed_port == b->fixed_port;
+	       a->dont_fragment == b->dont_fragment && a->fixed_port == b->fixed_port &&
+	       memcmp(a->source, b->source, sizeof(a->source)) == 0;
 }
 
-/* All its probes must have the same source port. */
-static bool has_one_socket(const struct udp_group *group)
+/* All its probes must have the same source port or identifier. */
+static bool has_one_socket(const struct dgram_group *group)
 {
 	return group->kind.local_port != 0 || group->kind.flow_socket != 0;
 }
 
-static struct udp_group *find_group(struct udp_pool *pool, const struct udp_kind *kind)
+static struct dgram_group *find_group(struct dgram_pool *pool, const struct dgram_kind *kind)
 {
-	struct udp_group *group;
+	struct dgram_group *group;
 
 	TAILQ_FOREACH (group, &pool->all, in_all)
 		if (is_same_kind(&group->kind, kind))
@@ -61,16 +59,16 @@ static struct udp_group *find_group(struct udp_pool *pool, const struct udp_kind
 	return group;
 }
 
-static struct udp_group *take_group(struct udp_pool *pool, const struct udp_kind *kind)
+static struct dgram_group *take_group(struct dgram_pool *pool, const struct dgram_kind *kind)
 {
-	struct udp_group *group = find_group(pool, kind);
+	struct dgram_group *group = find_group(pool, kind);
 
 	if (group != NULL) {
 		TAILQ_REMOVE(&pool->all, group, in_all);
 	} else {
 		group = calloc(1, sizeof(*group));
 		if (group == NULL)
-			err(EXIT_FAILURE, "memory for UDP probes");
+			err(EXIT_FAILURE, "memory for probes");
 		group->kind = *kind;
 		TAILQ_INIT(&group->queue);
 		TAILQ_INIT(&group->sockets);
@@ -79,7 +77,7 @@ static struct udp_group *take_group(struct udp_pool *pool, const struct udp_kind
 	return group;
 }
 
-static void free_group_if_empty(struct udp_pool *pool, struct udp_group *group)
+static void free_group_if_empty(struct dgram_pool *pool, struct dgram_group *group)
 {
 	if (!TAILQ_EMPTY(&group->queue) || !TAILQ_EMPTY(&group->sockets))
 		return;
@@ -90,20 +88,22 @@ static void free_group_if_empty(struct udp_pool *pool, struct udp_group *group)
 /* --- sockets ---------------------------------------------------------------------------------- */
 
 /* Where a socket without open probes is. A local port is given back soon: others may want it. */
-static struct udp_socket_list *resting_list(struct udp_pool *pool, const struct udp_socket *socket)
+static struct dgram_socket_list *resting_list(struct dgram_pool *pool,
+					      const struct dgram_socket *socket)
 {
 	bool is_closing = socket->is_retired || socket->group->kind.local_port != 0;
 
 	return is_closing ? &pool->closing : &pool->idle;
 }
 
-static void close_socket(struct udp_pool *pool, struct udp_socket *socket)
+static void close_socket(struct dgram_pool *pool, struct dgram_socket *socket)
 {
-	struct udp_group *group = socket->group;
+	struct dgram_group *group = socket->group;
 
 	TAILQ_REMOVE(resting_list(pool, socket), socket, in_list);
 	TAILQ_REMOVE(&group->sockets, socket, in_group);
 	close(socket->fd);
+	free(socket->numbers_taken);
 	socket->fd = -1;
 	TAILQ_INSERT_HEAD(&pool->unused, socket, in_list);
 	pool->source_ports[socket->source_port]--;
@@ -111,18 +111,18 @@ static void close_socket(struct udp_pool *pool, struct udp_socket *socket)
 	free_group_if_empty(pool, group);
 }
 
-static bool close_longest_idle(struct udp_pool *pool)
+static bool close_longest_idle(struct dgram_pool *pool)
 {
-	struct udp_socket *socket = TAILQ_FIRST(&pool->idle);
+	struct dgram_socket *socket = TAILQ_FIRST(&pool->idle);
 
 	if (socket != NULL)
 		close_socket(pool, socket);
 	return socket != NULL;
 }
 
-void udp_pool_tidy(struct udp_pool *pool)
+void dgram_pool_tidy(struct dgram_pool *pool)
 {
-	struct udp_socket *socket, *next;
+	struct dgram_socket *socket, *next;
 
 	for (socket = TAILQ_FIRST(&pool->closing); socket != NULL; socket = next) {
 		next = TAILQ_NEXT(socket, in_list);
@@ -132,9 +132,9 @@ void udp_pool_tidy(struct udp_pool *pool)
 }
 
 /* A local port may be held by a socket of another kind, with DF or without, until that closes. */
-static bool holds_local_port(const struct udp_pool *pool, const struct udp_kind *kind)
+static bool holds_local_port(const struct dgram_pool *pool, const struct dgram_kind *kind)
 {
-	const struct udp_group *group;
+	const struct dgram_group *group;
 
 	TAILQ_FOREACH (group, &pool->all, in_all)
 		if (group->kind.local_port == kind->local_port &&
@@ -144,15 +144,15 @@ static bool holds_local_port(const struct udp_pool *pool, const struct udp_kind 
 }
 
 /* Descriptors, buffers or a port that another probe will give back. */
-static bool is_passing(const struct udp_pool *pool, const struct udp_kind *kind, int error)
+static bool is_passing(const struct dgram_pool *pool, const struct dgram_kind *kind, int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
 	       (error == EADDRINUSE && holds_local_port(pool, kind));
 }
 
-static struct udp_socket *take_entry(struct udp_pool *pool)
+static struct dgram_socket *take_entry(struct dgram_pool *pool)
 {
-	struct udp_socket *socket = TAILQ_FIRST(&pool->unused);
+	struct dgram_socket *socket = TAILQ_FIRST(&pool->unused);
 
 	if (socket == NULL)
 		return &pool->sockets[pool->touched++];
@@ -160,15 +160,16 @@ static struct udp_socket *take_entry(struct udp_pool *pool)
 	return socket;
 }
 
-static struct udp_socket *open_socket(struct udp_pool *pool, struct udp_group *group, int *error)
+static struct dgram_socket *open_socket(struct dgram_pool *pool, struct dgram_group *group,
+					int *error)
 {
-	struct udp_socket new = {.next_port = PORT_FIRST, .group = group}, *socket;
+	struct dgram_socket new = {.group = group}, *socket;
 	struct epoll_event event = {.events = EPOLLIN};
 
 	if (pool->open >= pool->open_max && !close_longest_idle(pool))
 		return NULL;
 	do
-		new.fd = udp_socket_open(&group->kind, &new.answers_max, &new.source_port);
+		new.fd = dgram_socket_open(&group->kind, &new.answers_max, &new.source_port);
 	while ((new.fd == -EMFILE || new.fd == -ENFILE) && close_longest_idle(pool));
 	if (new.fd < 0) {
 		*error = is_passing(pool, &group->kind, -new.fd) ? 0 : -new.fd;
@@ -179,7 +180,7 @@ static struct udp_socket *open_socket(struct udp_pool *pool, struct udp_group *g
 	*socket = new;
 	event.data.ptr = socket;
 	if (epoll_ctl(pool->epoll_fd, EPOLL_CTL_ADD, socket->fd, &event) != 0)
-		err(EXIT_FAILURE, "epoll for UDP probes");
+		err(EXIT_FAILURE, "epoll for probes");
 	TAILQ_INSERT_HEAD(&group->sockets, socket, in_group);
 	TAILQ_INSERT_TAIL(resting_list(pool, socket), socket, in_list);
 	pool->source_ports[socket->source_port]++;
@@ -187,23 +188,24 @@ static struct udp_socket *open_socket(struct udp_pool *pool, struct udp_group *g
 	return socket;
 }
 
-bool udp_pool_has_room(struct udp_pool *pool, const struct udp_socket *socket,
-		       const struct probe_request *request)
+bool dgram_pool_has_room(struct dgram_pool *pool, const struct dgram_socket *socket,
+			 const struct probe_request *request)
 {
 	if (socket->is_retired || socket->open_probes == socket->answers_max)
 		return false;
 	return !socket->group->kind.fixed_port ||
-	       !udp_table_has(&pool->table, socket, request->destination, request->port);
+	       !dgram_table_has(&pool->table, socket, request->destination, request->port);
 }
 
-struct udp_socket *udp_pool_choose(struct udp_pool *pool, struct udp_group *group, int *error)
+struct dgram_socket *dgram_pool_choose(struct dgram_pool *pool, struct dgram_group *group,
+				       int *error)
 {
 	const struct probe_request *request = &TAILQ_FIRST(&group->queue)->request;
-	struct udp_socket *socket;
+	struct dgram_socket *socket;
 
 	*error = 0;
 	TAILQ_FOREACH (socket, &group->sockets, in_group)
-		if (udp_pool_has_room(pool, socket, request))
+		if (dgram_pool_has_room(pool, socket, request))
 			return socket;
 	if (has_one_socket(group) && !TAILQ_EMPTY(&group->sockets))
 		return NULL;
@@ -212,70 +214,59 @@ struct udp_socket *udp_pool_choose(struct udp_pool *pool, struct udp_group *grou
 
 /* --- probes ----------------------------------------------------------------------------------- */
 
-void udp_pool_enqueue(struct udp_pool *pool, struct udp_probe *probe)
+void dgram_pool_enqueue(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	struct udp_kind kind = kind_of(&probe->request);
-	struct udp_group *group = take_group(pool, &kind);
+	struct dgram_kind kind = kind_of(&probe->request);
+	struct dgram_group *group = take_group(pool, &kind);
 
 	probe->group = group;
-	probe->state = UDP_QUEUED;
+	probe->state = DGRAM_QUEUED;
 	if (TAILQ_EMPTY(&group->queue))
 		TAILQ_INSERT_TAIL(&pool->waiting, group, in_waiting);
 	TAILQ_INSERT_TAIL(&group->queue, probe, queue);
 }
 
-static void dequeue(struct udp_pool *pool, struct udp_probe *probe)
+static void dequeue(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	struct udp_group *group = probe->group;
+	struct dgram_group *group = probe->group;
 
 	TAILQ_REMOVE(&group->queue, probe, queue);
 	if (TAILQ_EMPTY(&group->queue))
 		TAILQ_REMOVE(&pool->waiting, group, in_waiting);
 }
 
-static void leave_socket(struct udp_pool *pool, struct udp_probe *probe)
+static void leave_socket(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	struct udp_socket *socket = probe->socket;
+	struct dgram_socket *socket = probe->socket;
 
-	udp_table_remove(probe);
+	dgram_table_remove(probe);
 	if (--socket->open_probes == 0)
 		TAILQ_INSERT_TAIL(resting_list(pool, socket), socket, in_list);
 }
 
-static void count_port(struct udp_socket *socket)
+uint32_t dgram_pool_count_number(struct dgram_socket *socket, uint32_t most)
 {
-	if (socket->next_port++ < PORT_LAST)
-		return;
-	socket->next_port = PORT_FIRST;
+	uint32_t before = socket->numbers_used++;
+
+	if (socket->numbers_used < most)
+		return before;
+	socket->numbers_used = 0;
 	socket->is_retired = !has_one_socket(socket->group);
+	return before;
 }
 
-static uint16_t choose_port(const struct udp_pool *pool, struct udp_socket *socket,
-			    const struct probe_request *request)
+void dgram_pool_place(struct dgram_pool *pool, struct dgram_probe *probe,
+		      struct dgram_socket *socket)
 {
-	if (request->port != 0)
-		return request->port;
-	if (request->flags & REQUEST_FLOW)
-		return (uint16_t)(PORT_FIRST + request->flow / FLOW_SOCKETS % FLOW_PORTS);
-	/* On this host a socket of our own would take the probe and not answer. */
-	while (pool->source_ports[socket->next_port] > 0)
-		count_port(socket);
-	uint16_t port = socket->next_port;
-	count_port(socket);
-	return port;
-}
-
-void udp_pool_place(struct udp_pool *pool, struct udp_probe *probe, struct udp_socket *socket)
-{
-	struct udp_group *group = socket->group;
+	struct dgram_group *group = socket->group;
 
 	dequeue(pool, probe);
 	if (socket->open_probes++ == 0)
 		TAILQ_REMOVE(resting_list(pool, socket), socket, in_list);
-	probe->state = UDP_OPEN;
+	probe->state = DGRAM_OPEN;
 	probe->socket = socket;
-	probe->port = choose_port(pool, socket, &probe->request);
-	udp_table_add(&pool->table, probe);
+	probe->number = pool->protocol->choose_number(pool, socket, &probe->request);
+	dgram_table_add(&pool->table, probe);
 	/* The first socket of a group is the one that most likely has room. */
 	if (group->kind.fixed_port || socket->open_probes == socket->answers_max) {
 		TAILQ_REMOVE(&group->sockets, socket, in_group);
@@ -283,34 +274,34 @@ void udp_pool_place(struct udp_pool *pool, struct udp_probe *probe, struct udp_s
 	}
 }
 
-void udp_pool_put_back(struct udp_pool *pool, struct udp_probe *probe)
+void dgram_pool_put_back(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	struct udp_group *group = probe->socket->group;
+	struct dgram_group *group = probe->socket->group;
 
 	leave_socket(pool, probe);
 	probe->group = group;
-	probe->state = UDP_QUEUED;
+	probe->state = DGRAM_QUEUED;
 	if (TAILQ_EMPTY(&group->queue))
 		TAILQ_INSERT_HEAD(&pool->waiting, group, in_waiting);
 	TAILQ_INSERT_HEAD(&group->queue, probe, queue);
 }
 
-void udp_pool_remove(struct udp_pool *pool, struct udp_probe *probe)
+void dgram_pool_remove(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	if (probe->state == UDP_OPEN) {
+	if (probe->state == DGRAM_OPEN) {
 		leave_socket(pool, probe);
-	} else if (probe->state == UDP_QUEUED) {
+	} else if (probe->state == DGRAM_QUEUED) {
 		dequeue(pool, probe);
 		free_group_if_empty(pool, probe->group);
 	}
-	probe->state = UDP_FREE;
+	probe->state = DGRAM_FREE;
 }
 
-void udp_pool_cancel(struct udp_pool *pool, struct udp_probe *probe)
+void dgram_pool_cancel(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	if (probe->state == UDP_OPEN && probe->socket->group->kind.fixed_port)
+	if (probe->state == DGRAM_OPEN && probe->socket->group->kind.fixed_port)
 		probe->socket->is_retired = true;
-	udp_pool_remove(pool, probe);
+	dgram_pool_remove(pool, probe);
 }
 
 /* --- opening and closing ---------------------------------------------------------------------- */
@@ -320,13 +311,14 @@ static uint32_t open_max(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / 2 > UDP_SOCKETS_MAX)
-		return UDP_SOCKETS_MAX;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / 2 > DGRAM_SOCKETS_MAX)
+		return DGRAM_SOCKETS_MAX;
 	return limit.rlim_cur < 2 ? 1 : (uint32_t)(limit.rlim_cur / 2);
 }
 
-void udp_pool_open(struct udp_pool *pool)
+void dgram_pool_open(struct dgram_pool *pool, const struct dgram_protocol *protocol)
 {
+	pool->protocol = protocol;
 	TAILQ_INIT(&pool->all);
 	TAILQ_INIT(&pool->waiting);
 	TAILQ_INIT(&pool->idle);
@@ -335,16 +327,18 @@ void udp_pool_open(struct udp_pool *pool)
 	pool->open_max = open_max();
 	pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (pool->epoll_fd < 0)
-		err(EXIT_FAILURE, "epoll for UDP probes");
+		err(EXIT_FAILURE, "epoll for probes");
 }
 
-void udp_pool_close(struct udp_pool *pool)
+void dgram_pool_close(struct dgram_pool *pool)
 {
-	struct udp_group *group;
+	struct dgram_group *group;
 
 	for (uint32_t i = 0; i < pool->touched; i++)
-		if (pool->sockets[i].fd >= 0)
+		if (pool->sockets[i].fd >= 0) {
 			close(pool->sockets[i].fd);
+			free(pool->sockets[i].numbers_taken);
+		}
 	while ((group = TAILQ_FIRST(&pool->all)) != NULL) {
 		TAILQ_REMOVE(&pool->all, group, in_all);
 		free(group);

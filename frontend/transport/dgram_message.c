@@ -1,7 +1,7 @@
 /*
- * UDP probes as messages. Runs in the front end.
+ * UDP and ICMP echo probes as messages. Runs in the front end.
  */
-#include "frontend/transport/udp_message.h"
+#include "frontend/transport/dgram_message.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -11,9 +11,8 @@
 #include "frontend/transport/ip_family.h"
 
 enum {
-	UDP_HEADER_BYTES = 8,
-	FLOW_LABEL_MAX = 0xfffff,
-	FLOWINFO = 11, /* IPV6_FLOWINFO of linux/in6.h, which the C library's headers lack */
+	HEADER_BYTES = 8, /* of UDP, and of an ICMP echo */
+	FLOWINFO = 11,    /* IPV6_FLOWINFO of linux/in6.h, which the C library's headers lack */
 };
 
 static void add_control(struct msghdr *message, int level, int type, const void *value, size_t size)
@@ -28,13 +27,6 @@ static void add_control(struct msghdr *message, int level, int type, const void 
 	message->msg_controllen += CMSG_SPACE(size);
 }
 
-static bool has_source(const struct probe_request *request)
-{
-	static const uint8_t unspecified[sizeof(request->source)];
-
-	return memcmp(request->source, unspecified, sizeof(unspecified)) != 0;
-}
-
 static void add_control_4(struct msghdr *message, const struct probe_request *request)
 {
 	int ttl = request->ttl, tos = request->tos;
@@ -42,7 +34,7 @@ static void add_control_4(struct msghdr *message, const struct probe_request *re
 
 	add_control(message, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl));
 	add_control(message, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
-	if (!has_source(request))
+	if (ip_family_is_unspecified(request->source))
 		return;
 	memcpy(&source.ipi_spec_dst, request->source, sizeof(source.ipi_spec_dst));
 	add_control(message, IPPROTO_IP, IP_PKTINFO, &source, sizeof(source));
@@ -52,59 +44,75 @@ static void add_control_6(struct msghdr *message, const struct probe_request *re
 			  bool flow_label)
 {
 	int ttl = request->ttl, tos = request->tos;
-	uint32_t label_be = htonl(request->flow % FLOW_LABEL_MAX + 1); /* 0 means none */
+	uint32_t label_be = htonl(ip_family_flow_label(request->flow));
 	struct in6_pktinfo source = {.ipi6_ifindex = request->ifindex};
 
 	add_control(message, IPPROTO_IPV6, IPV6_HOPLIMIT, &ttl, sizeof(ttl));
 	add_control(message, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof(tos));
 	if (flow_label && request->flags & REQUEST_FLOW)
 		add_control(message, IPPROTO_IPV6, FLOWINFO, &label_be, sizeof(label_be));
-	if (!has_source(request))
+	if (ip_family_is_unspecified(request->source))
 		return;
 	memcpy(&source.ipi6_addr, request->source, sizeof(source.ipi6_addr));
 	add_control(message, IPPROTO_IPV6, IPV6_PKTINFO, &source, sizeof(source));
 }
 
-size_t udp_headers_bytes(const struct probe_request *request)
+static size_t headers_bytes_of(const struct probe_request *request)
 {
-	return wire_family(request->family)->header_bytes + UDP_HEADER_BYTES;
+	return wire_family(request->family)->header_bytes + HEADER_BYTES;
 }
 
-size_t udp_payload_bytes(const struct probe_request *request)
+static size_t shown_bytes_of(const struct probe_request *request)
 {
-	size_t headers_bytes = udp_headers_bytes(request);
-	size_t least_bytes = request->flags & REQUEST_FLOW ? UDP_NONCE_BYTES : 0;
+	return request->protocol == IPPROTO_ICMP ? HEADER_BYTES : 0;
+}
+
+size_t dgram_hidden_bytes(const struct probe_request *request)
+{
+	return headers_bytes_of(request) - shown_bytes_of(request);
+}
+
+size_t dgram_payload_bytes(const struct probe_request *request)
+{
+	size_t headers_bytes = headers_bytes_of(request);
+	size_t least_bytes = request->flags & REQUEST_FLOW ? DGRAM_NONCE_BYTES : 0;
 
 	if (request->size_bytes < headers_bytes + least_bytes)
 		return least_bytes;
 	return request->size_bytes - headers_bytes;
 }
 
-size_t udp_nonce_bytes(const struct probe_request *request)
+size_t dgram_nonce_bytes(const struct probe_request *request)
 {
-	size_t payload_bytes = udp_payload_bytes(request);
+	size_t payload_bytes = dgram_payload_bytes(request);
 
 	if (request->payload_byte != 0 && !request->random_payload &&
 	    !(request->flags & REQUEST_FLOW))
 		return 0;
-	return payload_bytes < UDP_NONCE_BYTES ? payload_bytes : UDP_NONCE_BYTES;
+	return payload_bytes < DGRAM_NONCE_BYTES ? payload_bytes : DGRAM_NONCE_BYTES;
 }
 
-void udp_message_compose(struct msghdr *message, struct udp_outgoing *memory,
-			 const struct udp_probe *probe, const uint8_t *fill, bool flow_label)
+/* struct iovec has no const. */
+static struct iovec part(const uint8_t *bytes, size_t length)
+{
+	return (struct iovec){(void *)(uintptr_t)bytes, length};
+}
+
+void dgram_message_compose(struct msghdr *message, struct dgram_outgoing *memory,
+			   const struct dgram_probe *probe, const uint8_t *fill, bool flow_label)
 {
 	const struct probe_request *request = &probe->request;
 
-	memory->parts[0] = (struct iovec){(void *)(uintptr_t)probe->nonce, probe->nonce_bytes};
-	memory->parts[1] = (struct iovec){(void *)(uintptr_t)fill,
-					  udp_payload_bytes(request) - probe->nonce_bytes};
+	memory->parts[0] = part(probe->header, shown_bytes_of(request));
+	memory->parts[1] = part(probe->nonce, probe->nonce_bytes);
+	memory->parts[2] = part(fill, dgram_payload_bytes(request) - probe->nonce_bytes);
 	*message = (struct msghdr){
 		.msg_name = &memory->destination,
 		.msg_namelen =
-			ip_family_to_socket(request->family, request->destination, probe->port,
+			ip_family_to_socket(request->family, request->destination, probe->number,
 					    request->ifindex, &memory->destination),
 		.msg_iov = memory->parts,
-		.msg_iovlen = 2,
+		.msg_iovlen = 3,
 		.msg_control = memory->control,
 	};
 	if (request->family == 4)
@@ -115,7 +123,7 @@ void udp_message_compose(struct msghdr *message, struct udp_outgoing *memory,
 		add_control(message, SOL_SOCKET, SO_MARK, &request->mark, sizeof(request->mark));
 }
 
-void udp_message_prepare(struct msghdr *message, struct udp_incoming *memory)
+void dgram_message_prepare(struct msghdr *message, struct dgram_incoming *memory)
 {
 	memory->data_part = (struct iovec){memory->data, sizeof(memory->data)};
 	*message = (struct msghdr){

@@ -1,7 +1,7 @@
 /*
- * Opens the sockets of UDP probes. Runs in the front end.
+ * Opens the datagram sockets that probes leave by. Runs in the front end.
  */
-#include "frontend/transport/udp_socket.h"
+#include "frontend/transport/dgram_socket.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -45,14 +45,14 @@ static const struct option {
 	{6, WITH_DF, IPPROTO_IPV6, IPV6_DONTFRAG, 1},
 };
 
-static bool applies(const struct option *option, const struct udp_kind *kind)
+static bool applies(const struct option *option, const struct dgram_kind *kind)
 {
 	if (option->family != 0 && option->family != kind->family)
 		return false;
 	return option->when != (kind->dont_fragment ? WITHOUT_DF : WITH_DF);
 }
 
-static int set_options(int fd, const struct udp_kind *kind)
+static int set_options(int fd, const struct dgram_kind *kind)
 {
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		const struct option *option = &options[i];
@@ -66,9 +66,8 @@ static int set_options(int fd, const struct udp_kind *kind)
 	return 0;
 }
 
-static int bind_local(int fd, const struct udp_kind *kind)
+static int bind_local(int fd, const struct dgram_kind *kind)
 {
-	static const uint8_t unspecified[16];
 	struct sockaddr_storage address;
 
 	if (kind->ifindex != 0) {
@@ -76,8 +75,8 @@ static int bind_local(int fd, const struct udp_kind *kind)
 		if (error != 0)
 			return -error;
 	}
-	socklen_t length =
-		ip_family_to_socket(kind->family, unspecified, kind->local_port, 0, &address);
+	socklen_t length = ip_family_to_socket(kind->family, kind->source, kind->local_port,
+					       kind->ifindex, &address);
 	return bind(fd, (const struct sockaddr *)&address, length) == 0 ? 0 : -errno;
 }
 
@@ -97,13 +96,12 @@ static int read_back(int fd, uint32_t *answers_max, uint16_t *source_port)
 	return 0;
 }
 
-int udp_socket_open(const struct udp_kind *kind, uint32_t *answers_max, uint16_t *source_port)
+int dgram_socket_open(const struct dgram_kind *kind, uint32_t *answers_max, uint16_t *source_port)
 {
-	int fd = socket(ip_family(kind->family)->domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-			0);
+	int fd = probe_socket_open(kind->family, kind->protocol);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	int error = set_options(fd, kind);
 	if (error == 0)
 		error = bind_local(fd, kind);
