@@ -1,6 +1,6 @@
 /*
- * Many programs at once, each asked for a probe at its own steady pace, as on a host with many
- * users: whether all are answered, and how much of a processor all of them together take.
+ * Many programs at once, each asked for probes at a steady rate, as on a host with many users.
+ * Prints whether all are answered, and how much of a processor all of them together take.
  */
 #include <errno.h>
 #include <poll.h>
@@ -34,7 +34,7 @@ static void ask(struct client *client, const char *request)
 	char *space = client_space(client, &room);
 
 	if (room < LINE_BYTES)
-		measure_die("a program does not read");
+		measure_die("a program reads nothing");
 	client_added(client, client_put_request(space, sent++, request, strlen(request)));
 	client_write(client);
 }
@@ -73,7 +73,7 @@ static void start_all(char *const argv[], const char *request)
 	poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	clients = calloc((size_t)client_count, sizeof(*clients));
 	if (poll_fd < 0 || !clients)
-		measure_die("cannot begin");
+		measure_die("cannot start");
 	for (long i = 0; i < client_count; i++) {
 		struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
 		client_start(&clients[i], argv);
@@ -95,9 +95,8 @@ static int64_t cpu_ns(void)
 	int64_t sum_ns = 0;
 
 	for (long i = 0; i < client_count; i++) {
-		struct client_state state;
-		client_look(&clients[i], &state);
-		sum_ns += state.cpu_ns_program + state.cpu_ns_others;
+		struct client_cpu used = client_cpu(&clients[i]);
+		sum_ns += used.program_ns + used.others_ns;
 	}
 	return sum_ns;
 }

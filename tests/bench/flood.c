@@ -1,7 +1,7 @@
 /*
  * Keeps N probes in flight through the text protocol of any mtr-packet, for a time or a number of
- * probes, and says how many were answered, at what rate, for how much processor time, and with
- * which round-trip times; with --wire also how far these are from what a capture shows.
+ * probes. Prints how many were answered, at what rate, for how much processor time, and with which
+ * round-trip times; with -w also how far these are from what a capture on loopback shows.
  */
 #include <errno.h>
 #include <poll.h>
@@ -26,8 +26,8 @@ struct flood {
 	uint32_t window;
 	uint32_t probes; /* at most */
 	int64_t for_ns;
-	const char *request;
-	const char *wire_interface;
+	const char *request; /* with a * instead of the address if `captured` */
+	bool captured;
 	uint32_t sent, answered, replies, no_replies, others, twice;
 	uint32_t counted_replies; /* when the time was over */
 	int64_t started_ns, counted_ns;
@@ -39,9 +39,9 @@ static struct client client;
 
 static void usage(void)
 {
-	fputs("usage: flood [-n IN-FLIGHT] [-c PROBES] [-s MILLISECONDS] [-r REQUEST] [-w "
-	      "INTERFACE]\n"
-	      "             -- PROGRAM [ARGUMENT ...]\n",
+	fputs("usage: flood [-n IN-FLIGHT] [-c PROBES] [-s MILLISECONDS] [-r REQUEST] [-w]\n"
+	      "             -- PROGRAM [ARGUMENT ...]\n"
+	      "With -w, REQUEST has a * where each probe's own address goes.\n",
 	      stderr);
 	exit(2);
 }
@@ -54,7 +54,7 @@ static void parse_options(int argc, char **argv)
 	flood.probes = TOKENS;
 	flood.for_ns = INT64_C(1000000000);
 	flood.request = "send-probe ip-4 127.0.0.1 timeout 2";
-	while ((option = getopt(argc, argv, "+n:c:s:r:w:")) != -1) {
+	while ((option = getopt(argc, argv, "+n:c:s:r:w")) != -1) {
 		switch (option) {
 		case 'n':
 			flood.window = (uint32_t)measure_number(optarg, 1 << 20);
@@ -69,7 +69,7 @@ static void parse_options(int argc, char **argv)
 			flood.request = optarg;
 			break;
 		case 'w':
-			flood.wire_interface = optarg;
+			flood.captured = true;
 			break;
 		default:
 			usage();
@@ -77,10 +77,10 @@ static void parse_options(int argc, char **argv)
 	}
 	if (optind == argc || strlen(flood.request) + 32 > LINE_BYTES)
 		usage();
+	if (flood.captured && (!strchr(flood.request, '*') || flood.probes > WIRE_PROBES_MAX))
+		usage();
 }
 
-/* With a capture each request carries its token's low byte, so that a mistake in the order shows.
- */
 static size_t put_request(char *at, uint32_t token)
 {
 	static size_t length;
@@ -88,9 +88,12 @@ static size_t put_request(char *at, uint32_t token)
 
 	if (length == 0)
 		length = strlen(flood.request);
-	if (!flood.wire_interface)
+	if (!flood.captured)
 		return client_put_request(at, token, flood.request, length);
-	int bytes = snprintf(text, sizeof(text), "%s bit-pattern %u", flood.request, token & 0xff);
+	int before = (int)strcspn(flood.request, "*");
+	uint32_t address = WIRE_FIRST_ADDRESS + token;
+	int bytes = snprintf(text, sizeof(text), "%.*s127.1.%u.%u%s", before, flood.request,
+			     address >> 8 & 0xff, address & 0xff, flood.request + before + 1);
 	return client_put_request(at, token, text, (size_t)bytes);
 }
 
@@ -177,60 +180,43 @@ static void print_rtts(void)
 	free(values);
 }
 
-/* Reported minus captured: of all that both have. */
-static void print_errors(const char *name, const struct wire_echo *echoes, size_t captured,
-			 bool from_arrival)
+/* Reported minus captured, of all probes that were answered. */
+static void print_errors(struct wire *wire)
 {
-	int64_t *values = calloc(captured + 1, sizeof(*values));
+	struct wire_probe *probes = calloc(flood.sent + 1, sizeof(*probes));
+	int64_t *values = calloc(flood.sent + 1, sizeof(*values));
 	size_t used = 0;
 
-	if (!values)
+	if (!probes || !values)
 		measure_die("no memory");
-	for (size_t i = 0; i < captured; i++) {
-		int64_t from_ns = from_arrival ? echoes[i].arrived_ns : echoes[i].left_ns;
-		if (flood.rtts_us[i] >= GIVEN_UP || from_ns == 0 || echoes[i].replied_ns == 0)
+	wire_close(wire, probes, flood.sent);
+	for (size_t i = 0; i < flood.sent; i++) {
+		if (flood.rtts_us[i] >= GIVEN_UP || probes[i].left_ns == 0 ||
+		    probes[i].answered_ns == 0)
 			continue;
-		int64_t wire_ns = echoes[i].replied_ns - from_ns;
+		int64_t wire_ns = probes[i].answered_ns - probes[i].left_ns;
 		values[used++] = (int64_t)flood.rtts_us[i] * NS_PER_US - wire_ns;
 	}
 	printf(", ");
-	measure_print_distribution(name, values, used, NS_PER_US);
+	measure_print_distribution("rtt_minus_wire_us", values, used, NS_PER_US);
 	free(values);
-}
-
-static void print_wire(struct wire *wire)
-{
-	struct wire_echo *echoes = calloc(flood.sent + 1, sizeof(*echoes));
-	size_t captured, disorder = 0;
-
-	if (!echoes)
-		measure_die("no memory");
-	captured = wire_close(wire, echoes, flood.sent);
-	for (size_t i = 0; i < captured; i++)
-		disorder += echoes[i].pattern != (i & 0xff);
-	if (disorder != 0) {
-		errno = 0;
-		measure_die("requests left in another order than they came");
-	}
-	print_errors("rtt_minus_wire_us", echoes, captured, false);
-	print_errors("rtt_minus_arrival_us", echoes, captured, true);
-	free(echoes);
+	free(probes);
 }
 
 int main(int argc, char **argv)
 {
-	struct client_state state;
+	struct client_cpu used;
 	int status;
 	struct wire *wire = NULL;
 
 	parse_options(argc, argv);
 	memset(flood.rtts_us, 0xff, sizeof(flood.rtts_us));
 	client_prepare();
-	if (flood.wire_interface)
-		wire = wire_open(flood.wire_interface, flood.probes);
+	if (flood.captured)
+		wire = wire_open(flood.probes);
 	client_start(&client, argv + optind);
 	run();
-	client_look(&client, &state);
+	used = client_cpu(&client);
 	status = client_end(&client);
 
 	double seconds = (double)(flood.counted_ns - flood.started_ns) / 1e9;
@@ -240,13 +226,12 @@ int main(int argc, char **argv)
 	       flood.sent, flood.replies, flood.no_replies, flood.others, flood.twice,
 	       flood.counted_replies / seconds, seconds);
 	printf("\"cpu_us_each\": %.3f, \"cpu_us_program\": %.3f, \"cpu_us_broker\": %.3f, "
-	       "\"peak_kb_program\": %ld, \"peak_kb_broker\": %ld, \"status\": %d, ",
-	       (double)(state.cpu_ns_program + state.cpu_ns_others) * each,
-	       (double)state.cpu_ns_program * each, (double)state.cpu_ns_others * each,
-	       state.peak_kb_program, state.peak_kb_others, status);
+	       "\"status\": %d, ",
+	       (double)(used.program_ns + used.others_ns) * each, (double)used.program_ns * each,
+	       (double)used.others_ns * each, status);
 	print_rtts();
 	if (wire)
-		print_wire(wire);
+		print_errors(wire);
 	puts("}");
 	return EXIT_SUCCESS;
 }

@@ -1,12 +1,11 @@
 /*
- * How long a program takes from being started to its first reply, the request already waiting in
- * its stdin; and whether, left alone, it sleeps.
+ * How long a program takes from being started to its first reply, with the request already in its
+ * stdin.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/bench/client.h"
@@ -47,35 +46,18 @@ static void ask(char *const argv[], const char *request)
 	await_reply();
 }
 
-/* Wake-ups of the program and what it started while nobody asks it anything. */
-static long count_wakeups(long milliseconds)
-{
-	const struct timespec settle = {0, 200000000};
-	const struct timespec wait = {milliseconds / 1000, milliseconds % 1000 * 1000000};
-	struct client_state before, after;
-
-	nanosleep(&settle, NULL);
-	client_look(&client, &before);
-	nanosleep(&wait, NULL);
-	client_look(&client, &after);
-	return after.voluntary_sleeps - before.voluntary_sleeps;
-}
-
 int main(int argc, char **argv)
 {
 	const char *request = "send-probe ip-4 127.0.0.1";
 	static int64_t took_ns[TIMES_MOST];
 	size_t times = 20;
-	long idle_ms = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "+c:r:i:")) != -1) {
+	while ((option = getopt(argc, argv, "+c:r:")) != -1) {
 		if (option == 'c')
 			times = (size_t)measure_number(optarg, TIMES_MOST);
 		else if (option == 'r')
 			request = optarg;
-		else if (option == 'i')
-			idle_ms = measure_number(optarg, 60000);
 		else
 			exit(2);
 	}
@@ -89,11 +71,6 @@ int main(int argc, char **argv)
 		(void)client_end(&client);
 	}
 	printf("{");
-	if (idle_ms != 0) {
-		ask(argv + optind, request);
-		printf("\"idle_wakeups\": %ld, ", count_wakeups(idle_ms));
-		(void)client_end(&client);
-	}
 	measure_print_distribution("first_reply_us", took_ns, times, NS_PER_US);
 	puts("}");
 	return EXIT_SUCCESS;

@@ -112,7 +112,7 @@ def _become_init():
 
 
 def _check_private():
-    """The promise that nothing can leave: there is no interface but loopback."""
+    """Nothing can leave: there is no interface but loopback."""
     with open("/proc/net/dev", encoding="ascii") as table:
         devices = [line.split(":")[0].strip() for line in table if ":" in line]
     if devices != ["lo"]:
@@ -288,7 +288,7 @@ def allow_ping(allowed=True):
         _write("/proc/sys/net/ipv4/ping_group_range", "0 0")
 
 
-def _write_sysctls(values):
+def write_sysctls(values):
     for name, value in values.items():
         try:
             _write("/proc/sys/" + name, value)
@@ -309,7 +309,7 @@ def _ethtool(device, command, value):
         fcntl.ioctl(handle, 0x8946, request)
 
 
-def honest_checksums(device):
+def real_checksums(device):
     """Lets the kernel make and check all checksums and segments itself, so that captures and
     simnet see what a real wire would carry, and a wrong checksum is found."""
     # receive checksum (a veth declares what it gets right, unseen), transmit checksum, TSO, GSO, GRO
@@ -440,8 +440,8 @@ def linux_chain(n_routers, mtus=None, silent=(), rate_limited=(), unreachable=No
     _chain_routes(chain, side, lines)
     _ip_batches(lines)
     _chain_rules(chain, list(silent) + [n_routers + 1] * silent_destination, unreachable or {})
-    inside(HOST, honest_checksums, DEVICE)
-    inside("dest", honest_checksums, "left")
+    inside(HOST, real_checksums, DEVICE)
+    inside("dest", real_checksums, "left")
     _networks.append(chain)
     return chain
 
@@ -455,7 +455,7 @@ def _chain_sysctls(chain, names, rate_limited):
             values.update(_FORWARD)
         if name not in limited:
             values.update(_UNLIMITED)
-        calls.append((name, _write_sysctls, (values,)))
+        calls.append((name, write_sysctls, (values,)))
     inside_all(calls)
 
 
@@ -588,8 +588,8 @@ def simnet(description, mtu=1500):
         with open(path, "w", encoding="utf-8") as file:
             file.write(description)
     _add_namespaces([HOST, "sim"])
-    inside_all([(HOST, _write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
-                ("sim", _write_sysctls, ({"net/ipv6/conf/default/disable_ipv6": 1,
+    inside_all([(HOST, write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
+                ("sim", write_sysctls, ({"net/ipv6/conf/default/disable_ipv6": 1,
                                           "net/ipv6/conf/all/disable_ipv6": 1},))])
     _command(["ip", "-batch", "-"], _wire_up(HOST, "sim", mtu=mtu))
     _ip_batches({"sim": ["link set eth0 up"],
@@ -597,7 +597,7 @@ def simnet(description, mtu=1500):
                      f"route add 198.18.0.0/15 via {GATEWAY4}",
                      f"route add 203.0.113.0/24 via {GATEWAY4}",
                      f"route add 2001:db8::/32 via {GATEWAY6}"]})
-    inside(HOST, honest_checksums, DEVICE)
+    inside(HOST, real_checksums, DEVICE)
     network = Simnet(_start_simnet([path, "eth0"], "sim"))
     _networks.append(network)
     return network
@@ -617,9 +617,9 @@ def wire_host(delay_ms, loss_percent=0, seed=1):
     """Builds host - wire with a delay each way - namespace `peer`, a Linux host."""
     _add_namespaces([HOST, "wire", "peer"])
     quiet = {"net/ipv6/conf/default/disable_ipv6": 1, "net/ipv6/conf/all/disable_ipv6": 1}
-    inside_all([(HOST, _write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
-                ("peer", _write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
-                ("wire", _write_sysctls, (quiet,))])
+    inside_all([(HOST, write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
+                ("peer", write_sysctls, ({**_NO_CHATTER, **_UNLIMITED},)),
+                ("wire", write_sysctls, (quiet,))])
     near, far = "02:00:00:00:00:01", "02:00:00:00:00:02"
     _command(["ip", "-batch", "-"],
              _wire_up(HOST, "wire", far_device="near", address=near) +
@@ -634,17 +634,88 @@ def wire_host(delay_ms, loss_percent=0, seed=1):
                  "peer": ["link set lo up", f"link set {DEVICE} up",
                           f"addr add {GATEWAY4}/24 dev {DEVICE}",
                           f"addr add {GATEWAY6}/64 dev {DEVICE} nodad"] + peer_knows})
-    inside_all([(HOST, honest_checksums, (DEVICE,)), ("peer", honest_checksums, (DEVICE,))])
+    inside_all([(HOST, real_checksums, (DEVICE,)), ("peer", real_checksums, (DEVICE,))])
     network = WireHost(_start_simnet(["--wire", "near", "far", "--delay", f"{delay_ms}ms",
                                       "--loss", str(loss_percent), "--seed", str(seed)], "wire"))
     _networks.append(network)
     return network
 
 
+class Diamond(Simnet):
+    """host - r1 - m1 ... mN - r2 - dest."""
+
+    def __init__(self, process, width):
+        super().__init__(process)
+        self.destination4, self.destination6 = "198.18.1.2", "2001:db8:1::2"
+        self.middles4 = [f"198.18.{10 + k}.2" for k in range(1, width + 1)]
+        self.middles6 = [f"2001:db8:{10 + k}::2" for k in range(1, width + 1)]
+
+
+def linux_diamond(width):
+    """Builds host - r1 - m1 ... m`width` - r2 - dest: r1 balances over the routers between it and
+    r2 by a hash of addresses, protocol and ports. mK is 198.18.(10+K).2, r2 198.18.41.2, the
+    destination 198.18.1.2; the same with 2001:db8:1K:: and so on.
+
+    A wire is between host and r1: over a veth the router would get the random hash that Linux
+    gives each TCP socket, and balance by that."""
+    middles = [f"m{k}" for k in range(1, width + 1)]
+    names = [HOST, "wire", "r1", *middles, "r2", "dest"]
+    _add_namespaces(names)
+    hashed = {"net/ipv4/fib_multipath_hash_policy": 1, "net/ipv6/fib_multipath_hash_policy": 1}
+    inside_all([(name, write_sysctls,
+                 ({**_NO_CHATTER, **_UNLIMITED, **(_FORWARD if name in ("r1", "r2", *middles) else {}),
+                   **(hashed if name == "r1" else {})},)) for name in names if name != "wire"])
+    inside("wire", write_sysctls, {"net/ipv6/conf/default/disable_ipv6": 1})
+    lines = {name: ["link set lo up"] for name in names}
+    lines["wire"] += ["link set to0 up", "link set from0 up"]
+    links = [(HOST, "r1", 0)] + [("r1", m, 10 + k) for k, m in enumerate(middles, 1)]
+    links += [(m, "r2", 40 + k) for k, m in enumerate(middles, 1)] + [("r2", "dest", 1)]
+    _diamond_links(links, lines)
+    _diamond_routes(middles, lines)
+    _ip_batches(lines)
+    inside_all([(HOST, real_checksums, (DEVICE,)), ("r1", real_checksums, ("from0",))])
+    diamond = Diamond(_start_simnet(["--wire", "from0", "to0"], "wire"), width)
+    _networks.append(diamond)
+    return diamond
+
+
+def _diamond_links(links, lines):
+    """Link N is 198.18.N.0/24, the near end .1 on device N (eth0 on the host), the far end .2."""
+    batch = []
+    for near, far, n in links:
+        device = DEVICE if near == HOST else f"to{n}"
+        six = f"2001:db8:{n}::" if n else "2001:db8::"
+        if near == HOST:
+            batch += [f"link add {device} netns {near} type veth peer name from0 netns wire",
+                      f"link add to0 netns wire type veth peer name from0 netns {far}"]
+        else:
+            batch.append(f"link add {device} netns {near} type veth "
+                         f"peer name from{n} netns {far}")
+        for node, name, last in ((near, device, 1), (far, f"from{n}", 2)):
+            lines[node] += [f"addr add 198.18.{n}.{last}/24 dev {name}", f"link set {name} up",
+                            f"addr add {six}{last}/64 dev {name} nodad"]
+    _command(["ip", "-batch", "-"], "\n".join(batch) + "\n")
+
+
+def _diamond_routes(middles, lines):
+    for prefix, four in (("198.18.{}.", True), ("2001:db8:{}::", False)):
+        default = "default" if four else "::/0"
+        home = "198.18.0.0/24" if four else "2001:db8::/64"
+        first = "198.18.0.2" if four else "2001:db8::2"
+        lines[HOST].append(f"route add {default} via {first}")
+        lines["r1"].append(f"route add {default} " + " ".join(
+            f"nexthop via {prefix.format(10 + k)}2" for k in range(1, len(middles) + 1)))
+        for k, name in enumerate(middles, 1):
+            lines[name] += [f"route add {default} via {prefix.format(40 + k)}2",
+                            f"route add {home} via {prefix.format(10 + k)}1"]
+        lines["r2"].append(f"route add {home} via {prefix.format(41)}1")
+        lines["dest"].append(f"route add {default} via {prefix.format(1)}1")
+
+
 def loopback():
     """Only a host with its loopback, up."""
     _add_namespaces([HOST])
-    inside(HOST, _write_sysctls, {**_NO_CHATTER, **_UNLIMITED})
+    inside(HOST, write_sysctls, {**_NO_CHATTER, **_UNLIMITED})
     _ip_batches({HOST: ["link set lo up"]})
     network = Network()
     network.device = "lo"
@@ -680,13 +751,13 @@ class Capture:
             argv += ["-f", filter] if argv[0] == "dumpcap" else [filter]
         self.process = popen(argv, ns, text=True, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        heard = []
+        output = []
         for line in self.process.stderr:
-            heard.append(line.strip())
+            output.append(line.strip())
             if ready in line:
                 return
         self.process.wait()
-        raise LabError("; ".join(heard) or f"{argv[0]} ended")
+        raise LabError("; ".join(output) or f"{argv[0]} ended")
 
     def stop(self):
         """Ends the capture once nothing more is written; returns the file's path."""
@@ -727,7 +798,7 @@ class Capture:
             argv += ["-e", name]
         if display_filter:
             argv += ["-Y", display_filter]
-        # a home of its own: no one's preferences may change what it says
+        # A home of its own: no user's preferences change its output.
         done = run(argv, ns=None, timeout=120, env={"HOME": _scratch, "XDG_CONFIG_HOME": _scratch})
         if done.returncode != 0:
             raise LabError(f"tshark: {done.stderr.strip()}")

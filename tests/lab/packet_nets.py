@@ -1,5 +1,5 @@
-"""The lab's networks as the packet personality's tests use them: each knows how to start an
-mtr-packet in its host's namespace, how to change that host, and how to open a socket there."""
+"""The lab's networks for tests of mtr-packet: each can start one in its host's namespace, change that
+host, and open a socket there."""
 import contextlib
 import socket
 import subprocess
@@ -36,12 +36,12 @@ class Net:
         kernel keeps only some packets for it, and a burst would lose the others."""
         gateways = lab.GATEWAY4, lab.GATEWAY6
 
-        def knock():
+        def send_datagrams():
             for family, gateway in zip((socket.AF_INET, socket.AF_INET6), gateways):
                 with socket.socket(family, socket.SOCK_DGRAM) as handle:
                     handle.sendto(b'', (gateway, 9))
 
-        self.call(knock)
+        self.call(send_datagrams)
         until = time.monotonic() + within
         while not all('%s dev %s lladdr' % (gateway, self.device) in self.ip('neigh show')
                       for gateway in gateways):

@@ -72,20 +72,20 @@ static bool may_be_complained_about(const struct packet_view *view)
 }
 
 /* How many bytes of the probe are quoted when `room` are left for it. */
-static size_t quote_bytes(const struct packet_view *view, const struct net_voice *voice,
+static size_t quote_bytes(const struct packet_view *view, const struct net_behaviour *behaviour,
 			  size_t room, bool extended)
 {
 	size_t header_bytes = view->family == 4 ? (size_t)(view->bytes[0] & 15) * 4 : 40;
 	size_t unit = view->family == 4 ? 4 : 8;
 	size_t bytes = view->total_bytes;
 
-	if (voice->quote_bytes >= 0 && bytes > header_bytes + (size_t)voice->quote_bytes)
-		bytes = header_bytes + (size_t)voice->quote_bytes;
+	if (behaviour->quote_bytes >= 0 && bytes > header_bytes + (size_t)behaviour->quote_bytes)
+		bytes = header_bytes + (size_t)behaviour->quote_bytes;
 	if (bytes > room)
 		bytes = room;
 	if (!extended)
 		return bytes;
-	if (!voice->rfc4884_length)
+	if (!behaviour->rfc4884_length)
 		return bytes < RFC4884_MIN ? bytes : RFC4884_MIN;
 	/* the length field counts in units, and is one byte wide */
 	if (bytes > 255 * unit)
@@ -112,8 +112,8 @@ static void put_quote(uint8_t *at, const struct packet_view *view, const struct 
 
 /* Puts the extension behind the quote, which is padded as RFC 4884 wants it. */
 static void append_extension(struct composition *answer, const struct packet_view *view,
-			     const struct net_voice *voice, size_t quoted, const uint8_t *extension,
-			     size_t extension_bytes)
+			     const struct net_behaviour *behaviour, size_t quoted,
+			     const uint8_t *extension, size_t extension_bytes)
 {
 	uint8_t *at = packet_transport(&answer->packet);
 	size_t unit = view->family == 4 ? 4 : 8;
@@ -123,7 +123,7 @@ static void append_extension(struct composition *answer, const struct packet_vie
 		padded = RFC4884_MIN;
 	memset(at + ERROR_HEADER_BYTES + quoted, 0, padded - quoted);
 	memcpy(at + ERROR_HEADER_BYTES + padded, extension, extension_bytes);
-	if (voice->rfc4884_length)
+	if (behaviour->rfc4884_length)
 		at[view->family == 4 ? 5 : 4] = (uint8_t)(padded / unit);
 	answer->extension_offset = ERROR_HEADER_BYTES + padded;
 	answer->packet.transport_bytes = answer->extension_offset + extension_bytes;
@@ -133,20 +133,20 @@ static void compose_error(struct composition *answer, const struct packet_view *
 			  const struct path_end *end, enum net_answer what, size_t link_mtu_bytes)
 {
 	const struct icmp_kind *kind = icmp_kind(what);
-	const struct net_voice *voice = end->voice;
+	const struct net_behaviour *behaviour = end->behaviour;
 	uint8_t extension[EXTENSION_BYTES];
-	size_t extension_bytes = kind->extensible ? extension_write(voice, extension) : 0;
+	size_t extension_bytes = kind->extensible ? extension_write(behaviour, extension) : 0;
 	size_t largest = view->family == 4 ? ERROR_MAX_IP4 : ERROR_MAX_IP6;
 	size_t room;
 	size_t quoted;
 	uint8_t *at = packet_transport(&answer->packet);
 
-	if (voice->quote_all || largest > link_mtu_bytes)
+	if (behaviour->quote_all || largest > link_mtu_bytes)
 		largest = link_mtu_bytes;
 	room = largest - packet_header_bytes(&answer->header) - ERROR_HEADER_BYTES;
 	/* A structure that fills the message leaves the quote its least. */
 	room = room > extension_bytes + RFC4884_MIN ? room - extension_bytes : RFC4884_MIN;
-	quoted = quote_bytes(view, voice, room, extension_bytes != 0);
+	quoted = quote_bytes(view, behaviour, room, extension_bytes != 0);
 
 	answer->is_error = true;
 	answer->header.protocol = view->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
@@ -160,7 +160,7 @@ static void compose_error(struct composition *answer, const struct packet_view *
 	put_quote(at + ERROR_HEADER_BYTES, view, end, quoted);
 	answer->packet.transport_bytes = ERROR_HEADER_BYTES + quoted;
 	if (extension_bytes)
-		append_extension(answer, view, voice, quoted, extension, extension_bytes);
+		append_extension(answer, view, behaviour, quoted, extension, extension_bytes);
 }
 
 static bool compose_echo(struct composition *answer, const struct packet_view *view)
@@ -294,24 +294,25 @@ static bool compose(struct composition *answer, const struct packet_view *view,
 /* Hops on the way back take one from the TTL each. */
 static uint8_t arrival_ttl(const struct path_end *end)
 {
-	size_t back = end->voice->back_hops >= 0 ? (size_t)end->voice->back_hops : end->hops;
+	size_t back =
+		end->behaviour->back_hops >= 0 ? (size_t)end->behaviour->back_hops : end->hops;
 
-	return (uint8_t)(back < end->voice->ttl ? end->voice->ttl - back : 1);
+	return (uint8_t)(back < end->behaviour->ttl ? end->behaviour->ttl - back : 1);
 }
 
 static void make_header(struct packet_header *header, const struct packet_view *view,
 			const struct path_end *end)
 {
 	static uint16_t next_id;
-	const struct net_voice *voice = end->voice;
+	const struct net_behaviour *behaviour = end->behaviour;
 
 	*header = (struct packet_header){
 		.source = end->speaker,
 		.destination = view->source,
 		.ttl = arrival_ttl(end),
-		.ip_option_bytes = voice->ip_option_bytes,
-		.hop_by_hop = voice->hop_by_hop,
-		.destination_options = voice->destination_options,
+		.ip_option_bytes = behaviour->ip_option_bytes,
+		.hop_by_hop = behaviour->hop_by_hop,
+		.destination_options = behaviour->destination_options,
 		.id = ++next_id,
 	};
 }
@@ -319,7 +320,7 @@ static void make_header(struct packet_header *header, const struct packet_view *
 static void emit_tampered(struct composition *answer, const struct packet_view *view,
 			  const struct path_end *end, const struct answer_way *way)
 {
-	const struct net_tamper *tamper = &end->voice->tamper;
+	const struct net_tamper *tamper = &end->behaviour->tamper;
 	size_t length;
 
 	tamper_fields(tamper, view, answer->is_error, answer->extension_offset, &answer->packet,
@@ -335,8 +336,8 @@ bool answer_make(const struct packet_view *view, const struct path_end *end, enu
 		 uint32_t data_bytes, const struct answer_way *way)
 {
 	static struct composition answer; /* large; there is one thread */
-	const struct net_tamper *tamper = &end->voice->tamper;
-	bool tampered = path_chance(&end->voice->random, tamper->share_ppm);
+	const struct net_tamper *tamper = &end->behaviour->tamper;
+	bool tampered = path_chance(&end->behaviour->random, tamper->share_ppm);
 
 	for (int turn = 0; turn < 2; turn++) {
 		bool genuine = turn == 1;

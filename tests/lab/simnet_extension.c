@@ -18,16 +18,16 @@ enum {
 	PART_MTU = 0x01,
 };
 
-static uint8_t *write_mpls(const struct net_voice *voice, uint8_t *at)
+static uint8_t *write_mpls(const struct net_behaviour *behaviour, uint8_t *at)
 {
-	if (voice->label_count == 0)
+	if (behaviour->label_count == 0)
 		return at;
-	put16(at, (uint32_t)(4 + 4 * voice->label_count));
+	put16(at, (uint32_t)(4 + 4 * behaviour->label_count));
 	at[2] = CLASS_MPLS;
 	at[3] = 1;
 	at += 4;
-	for (size_t i = 0; i < voice->label_count; i++, at += 4) {
-		const struct net_label *label = &voice->labels[i];
+	for (size_t i = 0; i < behaviour->label_count; i++, at += 4) {
+		const struct net_label *label = &behaviour->labels[i];
 
 		put32(at, label->label << 12 | (uint32_t)label->traffic_class << 9 |
 				  (uint32_t)label->bottom << 8 | label->ttl);
@@ -86,16 +86,16 @@ static uint8_t *write_interface(const struct net_interface *interface, uint8_t *
 	return at;
 }
 
-size_t extension_write(const struct net_voice *voice, uint8_t *out)
+size_t extension_write(const struct net_behaviour *behaviour, uint8_t *out)
 {
 	uint8_t *at = out + 4;
 
-	if (voice->label_count == 0 && voice->interface_count == 0)
+	if (behaviour->label_count == 0 && behaviour->interface_count == 0)
 		return 0;
 	put32(out, 2u << 28);
-	at = write_mpls(voice, at);
-	for (size_t i = 0; i < voice->interface_count; i++)
-		at = write_interface(&voice->interfaces[i], at);
+	at = write_mpls(behaviour, at);
+	for (size_t i = 0; i < behaviour->interface_count; i++)
+		at = write_interface(&behaviour->interfaces[i], at);
 	put16(out + 2, packet_sum_fold(packet_sum(0, out, (size_t)(at - out))));
 	return (size_t)(at - out);
 }

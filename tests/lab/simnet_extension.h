@@ -11,7 +11,7 @@ enum {
 	EXTENSION_BYTES = 4 + 4 + 4 * NET_LABELS + NET_INTERFACES * (4 + 4 + 20 + 64 + 4),
 };
 
-/* Returns the bytes written; 0 if the voice has nothing to say. `out` has EXTENSION_BYTES. */
-size_t extension_write(const struct net_voice *voice, uint8_t *out);
+/* Returns the bytes written; 0 if there is no extension. `out` has EXTENSION_BYTES. */
+size_t extension_write(const struct net_behaviour *behaviour, uint8_t *out);
 
 #endif

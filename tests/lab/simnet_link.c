@@ -49,7 +49,7 @@ static void set_option(int socket, int level, int name, int value)
 	(void)setsockopt(socket, level, name, &value, sizeof(value));
 }
 
-/* As much buffer as is allowed: all that root wants, or the system's limit. */
+/* The largest buffer that is allowed: root may exceed the system's limit. */
 static void enlarge_buffer(int socket, int force, int ask)
 {
 	int bytes = BUFFER_BYTES;

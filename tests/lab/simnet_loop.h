@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct loop_options {
-	double for_seconds; /* 0: until told to end */
+	double for_seconds; /* 0: until SIGTERM or the end of stdin */
 	bool statistics;
 };
 

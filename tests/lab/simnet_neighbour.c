@@ -56,10 +56,10 @@ static size_t answer_solicitation(const struct net *net, const struct packet_vie
 	static const uint8_t unspecified[16];
 	uint8_t *at = packet_transport(&packet);
 	const uint8_t *target = view->transport + 8;
-	bool from_nobody = memcmp(view->source.bytes, unspecified, 16) == 0;
+	bool unspecified_source = memcmp(view->source.bytes, unspecified, 16) == 0;
 
-	/* from nobody: a host checks that the address is free, which it is not to be for it */
-	if (view->ttl != 255 || view->transport_bytes < SOLICITATION || from_nobody ||
+	/* An unspecified source: a host checks whether the address is free, and may have it. */
+	if (view->ttl != 255 || view->transport_bytes < SOLICITATION || unspecified_source ||
 	    !is_gateway(net, 6, target) || !packet_transport_intact(view))
 		return 0;
 	memset(at, 0, ADVERTISEMENT);

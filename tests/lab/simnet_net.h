@@ -1,5 +1,5 @@
 /*
- * The internet that simnet plays, as its description file says it: hops, destinations, and how
+ * The internet that simnet plays, as its description file has it: hops, destinations, and how
  * each of them answers. Filled by simnet_parse.c; simnet_path.c walks it and keeps the few counters
  * that change (random streams, token buckets) in it.
  */
@@ -12,7 +12,7 @@
 
 enum {
 	NET_HOPS = 64,         /* as many as tracepath's and mtr's tests need, with room to spare */
-	NET_HOP_ADDRESSES = 8, /* per family: one for each path of a load-balanced hop */
+	NET_HOP_ADDRESSES = 16, /* per family: one for each path of a load-balanced hop */
 	NET_DESTINATIONS = 256,
 	NET_GATEWAYS = 8,
 	NET_RULES = 16,
@@ -26,7 +26,7 @@ struct net_address {
 	uint8_t bytes[16];
 };
 
-/* What a hop or a destination says to a probe. */
+/* What a hop or a destination answers to a probe. */
 enum net_answer {
 	ANSWER_SILENCE = 0,
 	ANSWER_TIME_EXCEEDED,
@@ -106,7 +106,7 @@ struct net_rate {
 };
 
 /* How a hop or a destination speaks. */
-struct net_voice {
+struct net_behaviour {
 	uint64_t delay_ns; /* what the way to here adds to the round trip */
 	uint64_t jitter_ns;
 	uint32_t loss_ppm;        /* of everything that comes here or passes */
@@ -130,17 +130,19 @@ struct net_voice {
 };
 
 struct net_hop {
-	struct net_voice voice;
+	struct net_behaviour behaviour;
 	size_t address_count[2]; /* IPv4, IPv6 */
 	struct net_address addresses[2][NET_HOP_ADDRESSES];
 	bool balance_packets; /* among its addresses by packet; otherwise by flow */
 	uint32_t next_address;
+	uint32_t branch;      /* the hop is on the path of every flow whose hash is this ... */
+	uint32_t branches;    /* ... modulo this; 0: of all */
 	uint32_t mtu_bytes;     /* of the link behind it; 0: unlimited */
 	int told_mtu_bytes;     /* in its "too big"; -1: the true one */
 	bool black_hole;        /* too big packets vanish without a word */
 	int tos;                /* rewritten here; -1: left alone */
 	enum net_answer refuse; /* instead of passing anything on; ANSWER_SILENCE: it passes */
-	bool drop;              /* passes nothing on and says nothing */
+	bool drop;              /* forwards nothing, without an error */
 };
 
 /* What a destination answers to one protocol and port. */
@@ -154,7 +156,7 @@ struct net_rule {
 };
 
 struct net_destination {
-	struct net_voice voice;
+	struct net_behaviour behaviour;
 	struct net_address address;
 	uint8_t prefix_bits;
 	size_t hops; /* in front of it */

@@ -1,7 +1,8 @@
 /*
  * Parser for the description of simnet's internet: a table of settings, each with the sections it
  * may stand in and the function that understands its value. Runs once at the start of simnet, a
- * test program; trusts nobody, since a wrong description would make a test pass for nothing.
+ * test program; every mistake in a description is an error, since a test with a wrong one proves
+ * nothing.
  */
 #include "tests/lab/simnet_parse.h"
 
@@ -24,7 +25,7 @@ struct parser {
 	enum section section;
 	struct net_hop *hop;
 	struct net_destination *destination;
-	struct net_voice *voice;
+	struct net_behaviour *behaviour;
 	char *message;
 	size_t message_bytes;
 };
@@ -203,24 +204,42 @@ static bool set_balance(struct parser *parser, char *value)
 	       fail(parser, "balance is 'flow' or 'packet', not '%s'", value);
 }
 
+/* K/N, K from 1 to N. */
+static bool set_branch(struct parser *parser, char *value)
+{
+	char *slash = strchr(value, '/');
+	uint64_t branch = 0;
+	uint64_t branches = 0;
+
+	if (slash == NULL)
+		return fail(parser, "branch is K/N, not '%s'", value);
+	*slash++ = '\0';
+	if (!get_number(parser, "branch", value, 1, NET_HOP_ADDRESSES, &branch) ||
+	    !get_number(parser, "branch", slash, branch, NET_HOP_ADDRESSES, &branches))
+		return false;
+	parser->hop->branch = (uint32_t)branch - 1;
+	parser->hop->branches = (uint32_t)branches;
+	return true;
+}
+
 static bool set_delay(struct parser *parser, char *value)
 {
-	return get_time(parser, "delay", value, &parser->voice->delay_ns);
+	return get_time(parser, "delay", value, &parser->behaviour->delay_ns);
 }
 
 static bool set_jitter(struct parser *parser, char *value)
 {
-	return get_time(parser, "jitter", value, &parser->voice->jitter_ns);
+	return get_time(parser, "jitter", value, &parser->behaviour->jitter_ns);
 }
 
 static bool set_loss(struct parser *parser, char *value)
 {
-	return get_share(parser, "loss", value, &parser->voice->loss_ppm);
+	return get_share(parser, "loss", value, &parser->behaviour->loss_ppm);
 }
 
 static bool set_answer_loss(struct parser *parser, char *value)
 {
-	return get_share(parser, "answer-loss", value, &parser->voice->answer_loss_ppm);
+	return get_share(parser, "answer-loss", value, &parser->behaviour->answer_loss_ppm);
 }
 
 static bool set_rate(struct parser *parser, char *value)
@@ -230,7 +249,7 @@ static bool set_rate(struct parser *parser, char *value)
 
 	if (end == value || *end != '\0' || !(rate > 0 && rate < 1e9))
 		return fail(parser, "rate must be a number of answers a second, not '%s'", value);
-	parser->voice->rate.per_second = rate;
+	parser->behaviour->rate.per_second = rate;
 	return true;
 }
 
@@ -240,7 +259,7 @@ static bool set_burst(struct parser *parser, char *value)
 
 	if (!get_number(parser, "burst", value, 1, 1000000, &number))
 		return false;
-	parser->voice->rate.burst = (double)number;
+	parser->behaviour->rate.burst = (double)number;
 	return true;
 }
 
@@ -281,7 +300,7 @@ static bool set_drop(struct parser *parser, char *value)
 static bool set_silent(struct parser *parser, char *value)
 {
 	(void)value;
-	parser->voice->silent = true;
+	parser->behaviour->silent = true;
 	return true;
 }
 
@@ -301,7 +320,7 @@ static bool set_ttl(struct parser *parser, char *value)
 
 	if (!get_number(parser, "ttl", value, 1, 255, &number))
 		return false;
-	parser->voice->ttl = (uint8_t)number;
+	parser->behaviour->ttl = (uint8_t)number;
 	return true;
 }
 
@@ -311,14 +330,14 @@ static bool set_back(struct parser *parser, char *value)
 
 	if (!get_number(parser, "back", value, 0, 254, &number))
 		return false;
-	parser->voice->back_hops = (int)number;
+	parser->behaviour->back_hops = (int)number;
 	return true;
 }
 
 /* LABEL[:TC[:S[:TTL]]],...; S is set by itself for the last one. */
 static bool set_mpls(struct parser *parser, char *value)
 {
-	struct net_voice *voice = parser->voice;
+	struct net_behaviour *behaviour = parser->behaviour;
 	char *save = NULL;
 
 	for (char *word = strtok_r(value, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
@@ -334,9 +353,9 @@ static bool set_mpls(struct parser *parser, char *value)
 			if (!get_number(parser, "mpls", text, 0, highest[part], &parts[part]))
 				return false;
 		}
-		if (voice->label_count == NET_LABELS)
+		if (behaviour->label_count == NET_LABELS)
 			return fail(parser, "more than %d labels", NET_LABELS);
-		voice->labels[voice->label_count++] = (struct net_label){
+		behaviour->labels[behaviour->label_count++] = (struct net_label){
 			.label = (uint32_t)parts[0],
 			.traffic_class = (uint8_t)parts[1],
 			.bottom =
@@ -387,17 +406,17 @@ static bool set_interface_part(struct parser *parser, struct net_interface *inte
 /* ROLE,index=N,name=NAME,address=ADDRESS,mtu=N; may stand up to four times. */
 static bool set_interface(struct parser *parser, char *value)
 {
-	struct net_voice *voice = parser->voice;
-	struct net_interface *interface = &voice->interfaces[voice->interface_count];
+	struct net_behaviour *behaviour = parser->behaviour;
+	struct net_interface *interface = &behaviour->interfaces[behaviour->interface_count];
 	char *save = NULL;
 
-	if (voice->interface_count == NET_INTERFACES)
+	if (behaviour->interface_count == NET_INTERFACES)
 		return fail(parser, "more than %d interfaces", NET_INTERFACES);
 	for (char *part = strtok_r(value, ",", &save); part; part = strtok_r(NULL, ",", &save)) {
 		if (!set_interface_part(parser, interface, part))
 			return false;
 	}
-	voice->interface_count++;
+	behaviour->interface_count++;
 	return true;
 }
 
@@ -405,19 +424,19 @@ static bool set_quote(struct parser *parser, char *value)
 {
 	uint64_t number = 0;
 
-	parser->voice->quote_all = strcmp(value, "all") == 0;
-	if (parser->voice->quote_all)
+	parser->behaviour->quote_all = strcmp(value, "all") == 0;
+	if (parser->behaviour->quote_all)
 		return true;
 	if (!get_number(parser, "quote (or 'all')", value, 0, 65535, &number))
 		return false;
-	parser->voice->quote_bytes = (int)number;
+	parser->behaviour->quote_bytes = (int)number;
 	return true;
 }
 
 static bool set_rfc4884(struct parser *parser, char *value)
 {
-	parser->voice->rfc4884_length = strcmp(value, "length") == 0;
-	return parser->voice->rfc4884_length || strcmp(value, "compat") == 0 ||
+	parser->behaviour->rfc4884_length = strcmp(value, "length") == 0;
+	return parser->behaviour->rfc4884_length || strcmp(value, "compat") == 0 ||
 	       fail(parser, "rfc4884 is 'length' or 'compat', not '%s'", value);
 }
 
@@ -429,7 +448,7 @@ static bool set_ip_options(struct parser *parser, char *value)
 		return false;
 	if (number % 4 != 0)
 		return fail(parser, "ip-options must be a multiple of 4 bytes");
-	parser->voice->ip_option_bytes = (uint8_t)number;
+	parser->behaviour->ip_option_bytes = (uint8_t)number;
 	return true;
 }
 
@@ -440,8 +459,8 @@ static bool set_ip6_headers(struct parser *parser, char *value)
 
 	if (!get_bits(parser, "ip6-headers", value, words, &bits))
 		return false;
-	parser->voice->hop_by_hop = bits & 1;
-	parser->voice->destination_options = bits & 2;
+	parser->behaviour->hop_by_hop = bits & 1;
+	parser->behaviour->destination_options = bits & 2;
 	return true;
 }
 
@@ -451,13 +470,13 @@ static bool set_duplicate(struct parser *parser, char *value)
 
 	if (!get_number(parser, "duplicate", value, 1, 1000, &number))
 		return false;
-	parser->voice->tamper.duplicates = (uint32_t)number;
+	parser->behaviour->tamper.duplicates = (uint32_t)number;
 	return true;
 }
 
 static bool set_late(struct parser *parser, char *value)
 {
-	return get_time(parser, "late", value, &parser->voice->tamper.late_ns);
+	return get_time(parser, "late", value, &parser->behaviour->tamper.late_ns);
 }
 
 static bool set_truncate(struct parser *parser, char *value)
@@ -466,7 +485,7 @@ static bool set_truncate(struct parser *parser, char *value)
 
 	if (!get_number(parser, "truncate", value, 0, 65535, &number))
 		return false;
-	parser->voice->tamper.truncate_bytes = (int)number;
+	parser->behaviour->tamper.truncate_bytes = (int)number;
 	return true;
 }
 
@@ -482,7 +501,7 @@ static bool set_corrupt(struct parser *parser, char *value)
 		{NULL, 0},
 	};
 
-	return get_bits(parser, "corrupt", value, words, &parser->voice->tamper.corrupt);
+	return get_bits(parser, "corrupt", value, words, &parser->behaviour->tamper.corrupt);
 }
 
 static bool set_forge(struct parser *parser, char *value)
@@ -499,18 +518,18 @@ static bool set_forge(struct parser *parser, char *value)
 		{NULL, 0},
 	};
 
-	return get_bits(parser, "forge", value, words, &parser->voice->tamper.forge);
+	return get_bits(parser, "forge", value, words, &parser->behaviour->tamper.forge);
 }
 
 static bool set_share(struct parser *parser, char *value)
 {
-	return get_share(parser, "share", value, &parser->voice->tamper.share_ppm);
+	return get_share(parser, "share", value, &parser->behaviour->tamper.share_ppm);
 }
 
 static bool set_then_genuine(struct parser *parser, char *value)
 {
-	parser->voice->tamper.then_genuine = true;
-	return get_time(parser, "then-genuine", value, &parser->voice->tamper.genuine_ns);
+	parser->behaviour->tamper.then_genuine = true;
+	return get_time(parser, "then-genuine", value, &parser->behaviour->tamper.genuine_ns);
 }
 
 struct answer_word {
@@ -669,6 +688,7 @@ static const struct setting settings[] = {
 
 	{"address", IN_HOP, true, set_address},
 	{"balance", IN_HOP, true, set_balance},
+	{"branch", IN_HOP, true, set_branch},
 	{"mtu", IN_HOP, true, set_mtu},
 	{"tell-mtu", IN_HOP, true, set_tell_mtu},
 	{"black-hole", IN_HOP, false, set_black_hole},
@@ -703,9 +723,9 @@ static const struct setting settings[] = {
 	{"then-genuine", IN_HOP | IN_DESTINATION, true, set_then_genuine},
 };
 
-static void voice_defaults(struct net_voice *voice, uint8_t ttl)
+static void behaviour_defaults(struct net_behaviour *behaviour, uint8_t ttl)
 {
-	*voice = (struct net_voice){
+	*behaviour = (struct net_behaviour){
 		.ttl = ttl,
 		.back_hops = -1,
 		.quote_bytes = -1,
@@ -722,10 +742,10 @@ static bool open_hop(struct parser *parser)
 	if (net->hop_count == NET_HOPS)
 		return fail(parser, "more than %d hops", NET_HOPS);
 	parser->hop = &net->hops[net->hop_count++];
-	voice_defaults(&parser->hop->voice, 255);
+	behaviour_defaults(&parser->hop->behaviour, 255);
 	parser->hop->tos = -1;
 	parser->hop->told_mtu_bytes = -1;
-	parser->voice = &parser->hop->voice;
+	parser->behaviour = &parser->hop->behaviour;
 	parser->section = IN_HOP;
 	return true;
 }
@@ -749,10 +769,10 @@ static bool open_destination(struct parser *parser, char *text)
 	if (slash && !get_number(parser, "prefix length", slash, 0, bits, &bits))
 		return false;
 	destination->prefix_bits = (uint8_t)bits;
-	voice_defaults(&destination->voice, 64);
+	behaviour_defaults(&destination->behaviour, 64);
 	net->destination_count++;
 	parser->destination = destination;
-	parser->voice = &destination->voice;
+	parser->behaviour = &destination->behaviour;
 	parser->section = IN_DESTINATION;
 	return true;
 }
@@ -807,9 +827,9 @@ static bool parse_line(struct parser *parser, char *line)
 static void seed_streams(struct net *net)
 {
 	for (size_t i = 0; i < net->hop_count; i++)
-		net->hops[i].voice.random.state = net->seed * 0x9e3779b97f4a7c15u + i + 1;
+		net->hops[i].behaviour.random.state = net->seed * 0x9e3779b97f4a7c15u + i + 1;
 	for (size_t i = 0; i < net->destination_count; i++)
-		net->destinations[i].voice.random.state =
+		net->destinations[i].behaviour.random.state =
 			net->seed * 0x9e3779b97f4a7c15u + 0x10000 + i;
 }
 
@@ -831,7 +851,7 @@ static bool finish(struct parser *parser)
 		net_parse_address("2001:db8::2", &net->gateways[1]);
 		net->gateway_count = 2;
 	}
-	voice_defaults(&net->router.voice, 64);
+	behaviour_defaults(&net->router.behaviour, 64);
 	seed_streams(net);
 	return true;
 }

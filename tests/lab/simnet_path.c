@@ -42,10 +42,12 @@ bool path_rate_allows(struct net_rate *rate, uint64_t now_ns)
 }
 
 /* What routers hash to choose among equal paths: addresses, protocol, flow label, and the first
- * four bytes of the transport header (ports; type, code and checksum of ICMP). */
-static uint32_t flow_hash(const struct packet_view *view)
+ * four bytes of the transport header (ports; type, code and checksum of ICMP). Each router has a
+ * `salt` of its own, so that their choices are independent. */
+static uint32_t flow_hash(const struct packet_view *view, uint64_t salt)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
+	struct net_random mixed;
 	uint8_t key[16 + 16 + 4 + 4 + 1] = {0};
 
 	memcpy(key, view->source.bytes, 16);
@@ -56,10 +58,11 @@ static uint32_t flow_hash(const struct packet_view *view)
 	key[40] = view->protocol;
 	for (size_t i = 0; i < sizeof(key); i++)
 		hash = (hash ^ key[i]) * 0x100000001b3u;
-	return (uint32_t)(hash ^ hash >> 32);
+	mixed.state = hash + salt * 0x9e3779b97f4a7c15u;
+	return (uint32_t)random_next(&mixed);
 }
 
-static bool hop_address(struct net_hop *hop, const struct packet_view *view,
+static bool hop_address(struct net_hop *hop, size_t number, const struct packet_view *view,
 			struct net_address *address)
 {
 	size_t family = net_family_index(view->family);
@@ -72,7 +75,7 @@ static bool hop_address(struct net_hop *hop, const struct packet_view *view,
 	else if (hop->balance_packets)
 		*address = hop->addresses[family][hop->next_address++ % count];
 	else
-		*address = hop->addresses[family][flow_hash(view) % count];
+		*address = hop->addresses[family][flow_hash(view, number) % count];
 	return true;
 }
 
@@ -130,33 +133,41 @@ static struct net_destination *find_destination(struct net *net, const struct ne
 	return NULL;
 }
 
-static uint64_t leg_delay(struct net_voice *voice)
+static uint64_t leg_delay(struct net_behaviour *behaviour)
 {
-	if (voice->jitter_ns == 0)
-		return voice->delay_ns;
-	return voice->delay_ns + random_next(&voice->random) % voice->jitter_ns;
+	if (behaviour->jitter_ns == 0)
+		return behaviour->delay_ns;
+	return behaviour->delay_ns + random_next(&behaviour->random) % behaviour->jitter_ns;
 }
 
-/* The hop ends the way of the packet and says `answer`. */
+/* The packet ends at this hop, which answers by `answer`. */
 static void hop_answers(struct net_hop *hop, const struct packet_view *view, enum net_answer answer,
 			struct path_end *end)
 {
 	end->fate = PATH_SWALLOWED;
 	/* RFC 1122 3.2.2: no error about a fragment other than the first */
-	if (hop->voice.silent || view->fragment_offset_bytes != 0 ||
-	    !hop_address(hop, view, &end->speaker))
+	if (hop->behaviour.silent || view->fragment_offset_bytes != 0 ||
+	    !hop_address(hop, end->hops + 1, view, &end->speaker))
 		return;
 	end->fate = PATH_ANSWERED;
 	end->answer = answer;
-	end->voice = &hop->voice;
+	end->behaviour = &hop->behaviour;
 	end->mtu_bytes = hop->told_mtu_bytes >= 0 ? (uint32_t)hop->told_mtu_bytes : hop->mtu_bytes;
+}
+
+/* Whether the path of this flow leads over the hop. */
+static bool is_on_path(const struct net_hop *hop, const struct packet_view *view)
+{
+	return hop->branches == 0 || flow_hash(view, 0) % hop->branches == hop->branch;
 }
 
 /* Returns true if the packet goes on behind the hop. */
 static bool pass_hop(struct net_hop *hop, const struct packet_view *view, struct path_end *end)
 {
-	end->delay_ns += leg_delay(&hop->voice);
-	if (path_chance(&hop->voice.random, hop->voice.loss_ppm)) {
+	if (!is_on_path(hop, view))
+		return true;
+	end->delay_ns += leg_delay(&hop->behaviour);
+	if (path_chance(&hop->behaviour.random, hop->behaviour.loss_ppm)) {
 		end->fate = PATH_LOST;
 		return false;
 	}
@@ -200,14 +211,14 @@ void path_walk(struct net *net, const struct packet_view *view, struct path_end 
 		end->fate = PATH_NOWHERE;
 		return;
 	}
-	end->delay_ns += leg_delay(&destination->voice);
-	if (path_chance(&destination->voice.random, destination->voice.loss_ppm)) {
+	end->delay_ns += leg_delay(&destination->behaviour);
+	if (path_chance(&destination->behaviour.random, destination->behaviour.loss_ppm)) {
 		end->fate = PATH_LOST;
 		return;
 	}
 	end->fate = PATH_ARRIVED;
 	end->destination = destination;
-	end->voice = &destination->voice;
+	end->behaviour = &destination->behaviour;
 	end->speaker = view->destination;
 }
 
@@ -243,7 +254,7 @@ const struct net_rule *path_rule(const struct net_destination *destination,
 	uint8_t protocol = view->protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : view->protocol;
 	uint16_t port = rule_port(view);
 
-	if (destination->voice.silent)
+	if (destination->behaviour.silent)
 		return &silence;
 	for (size_t i = 0; i < destination->rule_count; i++) {
 		const struct net_rule *rule = &destination->rules[i];

@@ -7,7 +7,7 @@
 #include "tests/lab/simnet_packet.h"
 
 enum path_fate {
-	PATH_ANSWERED,  /* a hop speaks: `answer` says what */
+	PATH_ANSWERED,  /* a hop answers by `answer` */
 	PATH_ARRIVED,   /* at `destination` */
 	PATH_LOST,      /* by a loss that the description asks for */
 	PATH_SWALLOWED, /* black hole, drop, silent hop */
@@ -17,7 +17,7 @@ enum path_fate {
 struct path_end {
 	enum path_fate fate;
 	enum net_answer answer;
-	struct net_voice *voice; /* of who speaks */
+	struct net_behaviour *behaviour; /* of the hop or destination that answers */
 	struct net_destination *destination;
 	struct net_address speaker;
 	size_t hops;        /* in front of who speaks */

@@ -140,15 +140,15 @@ static void emit(void *context, const uint8_t *bytes, size_t length, uint64_t af
 static void answer(struct world *world, const struct packet_view *view, const struct path_end *end,
 		   enum net_answer what, uint32_t data_bytes)
 {
-	struct net_voice *voice = end->voice;
+	struct net_behaviour *behaviour = end->behaviour;
 	struct answer_way way = {link_mtu(world->link), emit, world};
 
 	if (what < ANSWER_ECHO && what != ANSWER_SILENCE &&
-	    !path_rate_allows(&voice->rate, world->now_ns)) {
+	    !path_rate_allows(&behaviour->rate, world->now_ns)) {
 		world->counters[COUNT_RATE_LIMITED]++;
 		return;
 	}
-	if (path_chance(&voice->random, voice->answer_loss_ppm)) {
+	if (path_chance(&behaviour->random, behaviour->answer_loss_ppm)) {
 		world->counters[COUNT_LOST]++;
 		return;
 	}

@@ -12,7 +12,8 @@
 void tamper_fields(const struct net_tamper *tamper, const struct packet_view *probe, bool is_error,
 		   size_t extension_offset, struct packet *packet, struct packet_header *header);
 
-/* Spoils the finished packet. Returns the length to send, which may be less than it says. */
+/* Spoils the finished packet. Returns the length to send, which may be less than its header says.
+ */
 size_t tamper_finished(const struct net_tamper *tamper, const struct packet_header *header,
 		       struct packet *packet);
 

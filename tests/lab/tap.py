@@ -1,5 +1,5 @@
 """Runs the unittest cases of a test script and prints a line of TAP for each, which tests/run
-counts. What a test measured and wants people to see goes through note()."""
+counts. note() prints what a test measured."""
 import sys
 import time
 import traceback

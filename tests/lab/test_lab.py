@@ -102,7 +102,7 @@ class Tools(unittest.TestCase):
             self.assertGreater(min(times), 15.9, "the delays of the hops add up")
 
     def test_ping_of_every_size(self):
-        """The whole payload comes back: ping compares it, and says so if it does not."""
+        """The whole payload comes back: ping compares it."""
         lab.simnet(small())
         for target, sizes in ((DEST4, (0, 1472, 1473, 3000, 65507)),
                               (DEST6, (0, 1452, 1453, 3000, 65527))):
@@ -304,7 +304,7 @@ class Wire(unittest.TestCase):
         lab.reset()
 
     def statuses(self, capture, display_filter=""):
-        """All checksum verdicts: "0" bad, "1" good, "2" not verified."""
+        """All checksum states: "0" bad, "1" good, "2" not verified."""
         found = []
         for row in capture.fields(STATUS, display_filter, CHECKS):
             found += [(name, status) for name, value in row.items()
@@ -330,9 +330,9 @@ class Wire(unittest.TestCase):
         with captured(small(extension, rules)) as capture:
             self.probe_everything()
             time.sleep(0.1)
-        verdicts = self.statuses(capture, "eth.src[5] != eth.dst[5]")
-        self.assertEqual([v for v in verdicts if v[1] == "0"], [])
-        names = {name for name, status in verdicts if status == "1"}
+        states = self.statuses(capture, "eth.src[5] != eth.dst[5]")
+        self.assertEqual([v for v in states if v[1] == "0"], [])
+        names = {name for name, status in states if status == "1"}
         self.assertLessEqual({"ip.checksum.status", "icmp.checksum.status",
                               "icmpv6.checksum.status", "udp.checksum.status",
                               "tcp.checksum.status", "sctp.checksum.status",
@@ -340,7 +340,7 @@ class Wire(unittest.TestCase):
         self.assertEqual(capture.fields(["frame.number", "_ws.expert.message"], "_ws.malformed",
                                         CHECKS), [])
         self.check_extension(capture)
-        # without the errors in which the host says that it has no SCTP
+        # Without the errors of a host that has no SCTP.
         rows = capture.fields(["sctp.chunk_type"], "sctp && !icmp && !icmpv6")
         chunks = [row["sctp.chunk_type"] for row in rows]
         for chunk in ("1", "2", "6"):
@@ -372,9 +372,9 @@ class Wire(unittest.TestCase):
                                   "icmpv6.type == 3 && ipv6.src == 2001:db8:1::2", CHECKS)
             self.assertEqual(len(rows), 2)
             for row in rows:
-                told = int(row["icmp.length"] or row["icmpv6.length"] or 0)
-                self.assertEqual(told != 0, style == "length", row)
-                if told or row["ip.src"]:  # tshark does not look for the old way in IPv6
+                stated = int(row["icmp.length"] or row["icmpv6.length"] or 0)
+                self.assertEqual(stated != 0, style == "length", row)
+                if stated or row["ip.src"]:  # tshark does not look for the old way in IPv6
                     self.assertEqual(row["icmp.mpls.label"], "24001", style)
             lab.reset()
 

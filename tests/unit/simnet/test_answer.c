@@ -327,7 +327,7 @@ Test(simnet_answer, interface_information_is_laid_out_as_in_rfc5837)
 	uint8_t bytes[EXTENSION_BYTES];
 
 	parse("hop interface outgoing,index=7,name=ge-0/0/10,address=198.18.9.9,mtu=1500\n");
-	cr_assert_eq(extension_write(&net.hops[0].voice, bytes), sizeof expected);
+	cr_assert_eq(extension_write(&net.hops[0].behaviour, bytes), sizeof expected);
 	cr_assert_eq(packet_sum_fold(packet_sum(0, bytes, sizeof expected)), 0);
 	bytes[2] = bytes[3] = 0;
 	cr_assert_arr_eq(bytes, expected, sizeof expected);

@@ -47,25 +47,25 @@ Test(simnet_parse, settings_stand_on_the_line_or_on_later_ones)
 	cr_assert_eq(net.hop_count, 2);
 	cr_assert_eq(net.hops[0].address_count[0], 1);
 	cr_assert_eq(net.hops[0].address_count[1], 1);
-	cr_assert_eq(net.hops[0].voice.delay_ns, 1500000);
-	cr_assert_eq(net.hops[0].voice.loss_ppm, 250000);
+	cr_assert_eq(net.hops[0].behaviour.delay_ns, 1500000);
+	cr_assert_eq(net.hops[0].behaviour.loss_ppm, 250000);
 	cr_assert_eq(net.hops[0].mtu_bytes, 1400);
 	cr_assert(net.hops[0].black_hole);
-	cr_assert_eq(net.hops[0].voice.ttl, 255);
+	cr_assert_eq(net.hops[0].behaviour.ttl, 255);
 	cr_assert_eq(net.hops[0].tos, -1);
-	cr_assert(net.hops[1].voice.silent);
-	cr_assert_not(net.hops[0].voice.silent);
+	cr_assert(net.hops[1].behaviour.silent);
+	cr_assert_not(net.hops[0].behaviour.silent);
 	cr_assert_eq(net.destinations[0].prefix_bits, 24);
 	cr_assert_eq(net.destinations[0].hops, 1);
-	cr_assert_eq(net.destinations[0].voice.ttl, 128);
+	cr_assert_eq(net.destinations[0].behaviour.ttl, 128);
 }
 
 Test(simnet_parse, a_label_stack_ends_by_itself)
 {
-	const struct net_label *labels = net.hops[0].voice.labels;
+	const struct net_label *labels = net.hops[0].behaviour.labels;
 
 	parse("hop mpls 24001:5,16005:0:1:255,1048575\n");
-	cr_assert_eq(net.hops[0].voice.label_count, 3);
+	cr_assert_eq(net.hops[0].behaviour.label_count, 3);
 	cr_assert_eq(labels[0].label, 24001);
 	cr_assert_eq(labels[0].traffic_class, 5);
 	cr_assert_eq(labels[0].bottom, 0);
@@ -78,11 +78,11 @@ Test(simnet_parse, a_label_stack_ends_by_itself)
 
 Test(simnet_parse, interface_information)
 {
-	const struct net_interface *interfaces = net.hops[0].voice.interfaces;
+	const struct net_interface *interfaces = net.hops[0].behaviour.interfaces;
 
 	parse("hop interface outgoing,index=7,name=ge-0/0/1,address=2001:db8::7,mtu=9000\n"
 	      "    interface incoming,name=x\n");
-	cr_assert_eq(net.hops[0].voice.interface_count, 2);
+	cr_assert_eq(net.hops[0].behaviour.interface_count, 2);
 	cr_assert_eq(interfaces[0].role, 2);
 	cr_assert(interfaces[0].has_index && interfaces[0].index == 7);
 	cr_assert(interfaces[0].has_mtu && interfaces[0].mtu_bytes == 9000);
@@ -109,7 +109,7 @@ Test(simnet_parse, rules_of_a_destination)
 
 Test(simnet_parse, what_is_wrong_with_answers)
 {
-	const struct net_tamper *tamper = &net.hops[0].voice.tamper;
+	const struct net_tamper *tamper = &net.hops[0].behaviour.tamper;
 
 	parse("hop corrupt checksum,cut forge ports,id truncate 0 duplicate 2 late 3s share 50%\n"
 	      "    then-genuine 1us\nhop\n");
@@ -120,8 +120,8 @@ Test(simnet_parse, what_is_wrong_with_answers)
 	cr_assert_eq(tamper->late_ns, 3000000000u);
 	cr_assert_eq(tamper->share_ppm, 500000);
 	cr_assert(tamper->then_genuine && tamper->genuine_ns == 1000);
-	cr_assert_eq(net.hops[1].voice.tamper.truncate_bytes, -1);
-	cr_assert_eq(net.hops[1].voice.tamper.share_ppm, 1000000);
+	cr_assert_eq(net.hops[1].behaviour.tamper.truncate_bytes, -1);
+	cr_assert_eq(net.hops[1].behaviour.tamper.share_ppm, 1000000);
 }
 
 Test(simnet_parse, mistakes_are_found_on_their_line)
