@@ -8,8 +8,9 @@
  * the broker ends if they are not. A message carries one or more records of one kind and nothing
  * else.
  *
- *      broker -> front end    HELLO once (common/hello.h), first of all; then ANSWER, LONG_ANSWER
- * and FAILURE front end -> broker    PROBE
+ *      broker -> front end    HELLO once, first of all (common/hello.h)
+ *                             ANSWER, LONG_ANSWER, FAILURE
+ *      front end -> broker    PROBE
  */
 #ifndef POSTERN_COMMON_RECORD_H
 #define POSTERN_COMMON_RECORD_H
@@ -68,7 +69,7 @@ struct record_probe {
 			       */
 	uint16_t port;        /* SCTP: destination port; ICMP: 0 */
 	uint32_t number;     /* what tells probes with one identifier apart. ICMP: echo sequence, at
-				most     65535; SCTP: initiate tag, not 0 (RFC 9260 3.3.2) */
+				most 65535; SCTP: initiate tag, not 0 (RFC 9260 3.3.2) */
 	uint32_t ifindex;    /* send through this interface; 0: by route */
 	uint32_t mark;       /* with PROBE_MARK, otherwise 0 */
 	uint32_t flow_label; /* IPv6, at most 0xfffff; 0: the kernel's choice */

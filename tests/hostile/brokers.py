@@ -17,7 +17,7 @@ BROKER = lab.build('postern-broker')
 FRONT_END = lab.build('mtr-packet')
 
 HELLO, PROBE, ANSWER, LONG_ANSWER, FAILURE = 1, 2, 3, 4, 5
-DONT_FRAGMENT, WITH_MARK, WITH_NONCE, WITH_FLOW_LABEL = 1, 2, 4, 8
+DONT_FRAGMENT, WITH_MARK, WITH_NONCE = 1, 2, 4
 ICMP, TCP, UDP, SCTP = 1, 6, 17, 132
 FEATURE_ICMP, FEATURE_SCTP, FEATURE_MARK, FEATURE_IPV6_SHIFT = 1, 8, 1 << 16, 8
 
@@ -28,9 +28,8 @@ START, CHANNEL, BAD_REQUEST, NO_PRIVILEGE = 1, 64, 65, 77  # exit statuses (brok
 
 _HELLO = struct.Struct('=B3xIIIII16H')
 _PROBE = struct.Struct('=BBBBBBHIHHIIIIB7s8s16s16s')
-_ANSWER = struct.Struct('=BBBxIqq16s16sIHH80s')
-_FAILURE = struct.Struct('=B3xIiI')
-_SIZES = {ANSWER: _ANSWER.size, LONG_ANSWER: _ANSWER.size + 1240, FAILURE: _FAILURE.size}
+_ANSWER = struct.Struct('=BBBxIqq16s16sIiII80s')
+_SIZES = {ANSWER: _ANSWER.size, LONG_ANSWER: _ANSWER.size + 1240, FAILURE: _ANSWER.size}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 def probe(kind=PROBE, family=4, protocol=ICMP, ttl=64, tos=0, payload_byte=0, flags=0, cookie=0,
@@ -61,13 +60,8 @@ class Event:
     """What came back for a probe: an answer with its first bytes, or the errno of the send."""
 
     def __init__(self, raw):
-        self.kind = raw[0]
-        self.error = 0
-        if self.kind == FAILURE:
-            _, self.cookie, self.error, _ = _FAILURE.unpack(raw)
-            return
-        (_, self.protocol, self.ttl, self.cookie, self.sent_ns, self.received_wall_ns,
-         self.responder, self.local, self.ifindex, self.packet_bytes, data_bytes,
+        (self.kind, self.protocol, self.ttl, self.cookie, self.sent_ns, self.received_wall_ns,
+         self.responder, self.local, self.ifindex, self.error, self.packet_bytes, data_bytes,
          data) = _ANSWER.unpack(raw[:_ANSWER.size])
         self.data = (raw[_ANSWER.size:] if self.kind == LONG_ANSWER else data)[:data_bytes]
 

@@ -108,8 +108,7 @@ class Channel(Start):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.close()
         with theirs:
-            status, text = Broker(stdin=theirs).wait()
-            self.assertEqual(status, 0, text)
+            self.refuses(Broker(stdin=theirs), brokers.CHANNEL, 'hello')
 
 
 class Ports(Start):

@@ -44,7 +44,8 @@ def install():
     os.makedirs(directory, exist_ok=True)
     os.chmod(directory, 0o755)
     for way in ('plain', 'capability', 'setuid'):
-        COPIES[way] = os.path.join(directory, way)
+        os.mkdir(os.path.join(directory, way), 0o755)
+        COPIES[way] = os.path.join(directory, way, 'postern-broker')
         shutil.copy(brokers.BROKER, COPIES[way])
         os.chmod(COPIES[way], 0o755)
     if not IS_ROOT:

@@ -16,6 +16,11 @@ struct sandbox_end {
  * child has no core file and is killed after ten seconds. */
 struct sandbox_end sandbox_run(int (*body)(void *context), void *context);
 
+/* From here on, socket(2) fails with `error` if its argument number `argument`, from 0 on, is
+ * `value`: as on a kernel without IPv6, or in a container that denies raw sockets. Returns whether
+ * that was done. */
+bool sandbox_fail_sockets(unsigned int argument, int value, int error);
+
 #ifdef __x86_64__
 /* A harmless call by the 32-bit entry (int $0x80), which a filter must forbid as well: true if the
  * call succeeded. Where there is no such entry the process is ended by SIGSEGV. */

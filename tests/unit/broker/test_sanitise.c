@@ -1,5 +1,5 @@
 /*
- * The broker's first step, started from a process that is arranged as badly as its caller can.
+ * The broker's first steps, started from a process that is arranged as badly as its caller can.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -15,11 +15,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "broker/fatal.h"
 #include "broker/lockdown.h"
 #include "broker/sanitise.h"
+#include "policy/descriptors.h"
 #include "tests/support/sandbox.h"
 
 enum {
@@ -246,4 +248,55 @@ Test(sanitise, limit_of_descriptors)
 
 	cr_expect_eq(sandbox_run(with_few_descriptors, &soft).status, GOOD);
 	cr_expect_eq(sandbox_run(with_few_descriptors, &hard).status, FATAL_START);
+}
+
+/* --- the channel ------------------------------------------------------------------------------ */
+
+/* A socket of this kind as descriptor 0: one end of a pair, alone, or listening. */
+enum place { PAIRED, ALONE, LISTENING };
+
+struct given {
+	int type;
+	enum place place;
+	int status;
+};
+
+static int check_channel(void *context)
+{
+	const struct sockaddr_un any_name = {.sun_family = AF_UNIX};
+	const struct given *given = context;
+	int ends[2];
+	int null_fd = open("/dev/null", O_RDWR);
+
+	if (given->place == PAIRED) {
+		if (socketpair(AF_UNIX, given->type, 0, ends) != 0)
+			return 1;
+	} else {
+		ends[0] = socket(AF_UNIX, given->type, 0);
+	}
+	if (given->place == LISTENING &&
+	    (bind(ends[0], (const struct sockaddr *)&any_name, sizeof(sa_family_t)) != 0 ||
+	     listen(ends[0], 1) != 0))
+		return 2;
+	if (dup2(given->type != 0 ? ends[0] : null_fd, DESC_CHANNEL) < 0 ||
+	    dup2(null_fd, DESC_STDERR) < 0)
+		return 3;
+	channel_check();
+	return GOOD;
+}
+
+Test(sanitise, channel_is_a_connected_af_unix_seqpacket_socket)
+{
+	static const struct given cases[] = {
+		{SOCK_SEQPACKET, PAIRED, GOOD},
+		{SOCK_SEQPACKET, ALONE, FATAL_CHANNEL},
+		{SOCK_SEQPACKET, LISTENING, FATAL_CHANNEL},
+		{SOCK_STREAM, PAIRED, FATAL_CHANNEL},
+		{SOCK_DGRAM, PAIRED, FATAL_CHANNEL},
+		{0, ALONE, FATAL_CHANNEL}, /* no socket */
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		cr_expect_eq(sandbox_run(check_channel, (void *)&cases[i]).status, cases[i].status,
+			     "%zu", i);
 }

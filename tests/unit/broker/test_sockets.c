@@ -24,6 +24,7 @@
 enum {
 	GOOD = 42,
 	CANNOT = 77,
+	FLOWINFO_SEND = 33, /* IPV6_FLOWINFO_SEND, which only the kernel's headers have */
 };
 
 static bool enter_namespace(void)
@@ -87,11 +88,11 @@ static int numbers(void *context)
 	    (FEATURE_ICMP | FEATURE_SCTP | (FEATURE_ICMP | FEATURE_SCTP) << FEATURE_IPV6_SHIFT))
 		return 1;
 	for (size_t i = 0; i < sizeof(raw) / sizeof(raw[0]); i++) {
-		uint8_t protocol = raw[i].protocol == IPPROTO_SCTP ? IPPROTO_SCTP : IPPROTO_ICMP;
 		uint8_t family = raw[i].domain == AF_INET ? 4 : 6;
 		if (!is_raw_socket(raw[i].fd, raw[i].domain, raw[i].protocol))
 			return 2;
-		if (sockets_raw(family, protocol, i % 2 != 0) != raw[i].fd)
+		if (descriptor_raw(family, raw[i].protocol == IPPROTO_SCTP, i % 2 != 0) !=
+		    raw[i].fd)
 			return 3;
 	}
 	return fcntl(DESC_COUNT, F_GETFD) < 0 && errno == EBADF ? GOOD : 4;
@@ -154,9 +155,7 @@ static int receiving(void *context)
 	    blocked.data != ~(1u << ICMP_ECHOREPLY | 1u << ICMP_DEST_UNREACH |
 			      1u << ICMP_TIME_EXCEEDED | 1u << ICMP_PARAMETERPROB))
 		return 6;
-	sockets_enable_receive(DESC_SCTP4);
-	sockets_enable_receive(DESC_SCTP6);
-	return is_bound(DESC_SCTP4) || is_bound(DESC_SCTP6) ? 7 : GOOD;
+	return GOOD;
 }
 
 static int options(void *context)
@@ -177,11 +176,33 @@ static int options(void *context)
 			return 1;
 		if (option(fd, level, is_ipv4 ? IP_TTL : IPV6_UNICAST_HOPS) != 255)
 			return 2;
-		if (option(fd, SOL_SOCKET, SO_TIMESTAMPNS) != !dont_fragment ||
-		    option(fd, level, is_ipv4 ? IP_PKTINFO : IPV6_RECVPKTINFO) != !dont_fragment)
+		if (option(fd, SOL_SOCKET, SO_TIMESTAMPNS) != !dont_fragment)
 			return 3;
+		if (!is_ipv4 && (option(fd, level, FLOWINFO_SEND) != 1 ||
+				 option(fd, level, IPV6_RECVPKTINFO) != !dont_fragment ||
+				 option(fd, level, IPV6_RECVHOPLIMIT) != !dont_fragment))
+			return 4;
 	}
 	return GOOD;
+}
+
+static int without_ipv6(void *context)
+{
+	(void)context;
+	struct broker_sockets sockets;
+
+	if (!enter_namespace())
+		return CANNOT;
+	if (!sandbox_fail_sockets(0, AF_INET6, EAFNOSUPPORT))
+		return 1;
+	sockets_open(&sockets);
+	if (sockets.features != (FEATURE_ICMP | FEATURE_SCTP))
+		return 2;
+	for (int fd = DESC_RAW_FIRST; fd <= DESC_RAW_LAST; fd++)
+		if (option(fd, SOL_SOCKET, SO_DOMAIN) != AF_INET ||
+		    option(fd, SOL_SOCKET, SO_LOCK_FILTER) != 1)
+			return 3;
+	return is_bound(DESC_ICMP6) && is_bound(DESC_SCTP6) ? GOOD : 4;
 }
 
 static int with_a_number_taken(void *context)
@@ -193,6 +214,19 @@ static int with_a_number_taken(void *context)
 		return CANNOT;
 	sockets_open(&sockets);
 	return 1;
+}
+
+static int denied(void *context)
+{
+	int type = *(const int *)context | SOCK_CLOEXEC | SOCK_NONBLOCK;
+	struct broker_sockets sockets;
+
+	if (!enter_namespace())
+		return CANNOT;
+	if (!sandbox_fail_sockets(1, type, EPERM))
+		return 1;
+	sockets_open(&sockets);
+	return 2;
 }
 
 static int marks(void *context)
@@ -215,17 +249,21 @@ Test(sockets, all)
 		const char *what;
 		int (*body)(void *context);
 		int status;
+		int type; /* of the sockets that are denied */
 	} cases[] = {
-		{"numbers", numbers, GOOD},
-		{"held ports", held_ports, GOOD},
-		{"receiving", receiving, GOOD},
-		{"options", options, GOOD},
-		{"marks", marks, GOOD},
-		{"a number taken", with_a_number_taken, FATAL_START},
+		{"numbers", numbers, GOOD, 0},
+		{"held ports", held_ports, GOOD, 0},
+		{"receiving", receiving, GOOD, 0},
+		{"options", options, GOOD, 0},
+		{"marks", marks, GOOD, 0},
+		{"without IPv6", without_ipv6, GOOD, 0},
+		{"a number taken", with_a_number_taken, FATAL_START, 0},
+		{"raw sockets denied", denied, FATAL_NO_PRIVILEGE, SOCK_RAW},
+		{"UDP sockets denied", denied, FATAL_NO_PRIVILEGE, SOCK_DGRAM},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct sandbox_end end = sandbox_run(cases[i].body, NULL);
+		struct sandbox_end end = sandbox_run(cases[i].body, (void *)&cases[i].type);
 		if (end.signal == 0 && end.status == CANNOT)
 			cr_skip_test("no network namespace can be made here");
 		cr_expect(end.signal == 0 && end.status == cases[i].status,
