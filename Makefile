@@ -5,10 +5,16 @@ PREFIX     ?= /usr/local
 bindir     ?= $(PREFIX)/bin
 libexecdir ?= $(PREFIX)/libexec
 mandir     ?= $(PREFIX)/share/man
+unitdir    ?= $(PREFIX)/lib/systemd/system
+sysusersdir ?= $(PREFIX)/lib/sysusers.d
+bashdir    ?= $(PREFIX)/share/bash-completion/completions
+zshdir     ?= $(PREFIX)/share/zsh/site-functions
+fishdir    ?= $(PREFIX)/share/fish/vendor_completions.d
 DESTDIR    ?=
 BUILD      ?= build
 CFLAGS     ?= -O2 -g
-VERSION    := 0.1.0
+# debian/changelog is the one place of the version.
+VERSION    := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 INSTALL    ?= install
 ifeq ($(origin CC),default)
 CC = gcc
@@ -20,9 +26,12 @@ BUILD_CC   ?= $(CC)
 BUILD_PACKAGES = gcc libc6-dev libseccomp-dev libcap-ng-dev
 CHECK_PACKAGES = $(BUILD_PACKAGES) libcriterion-dev libcap2-bin iproute2 python3 util-linux \
 		 mtr-tiny iputils-tracepath iputils-ping traceroute tcpdump tshark nftables \
-		 python3-jsonschema strace
+		 python3-jsonschema strace $(DEB_PACKAGES) lintian apparmor mandoc \
+		 bash-completion zsh fish parallel sqlite3 jq ansible-core \
+		 python3-prometheus-client
 DEMO_PACKAGES  = $(BUILD_PACKAGES) mtr-tiny iproute2 python3 util-linux
 BENCH_PACKAGES = $(DEMO_PACKAGES) tcpdump
+DEB_PACKAGES   = $(BUILD_PACKAGES) dpkg-dev debhelper dh-apparmor
 
 # --- flags -------------------------------------------------------------------------------------
 
@@ -66,7 +75,7 @@ TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
 BROKER_USES = common/checksum.c common/wire.c policy/landlock.c policy/seccomp.c \
 	      policy/socket_filter.c policy/validate.c
 # What of it runs after lock-down.
-BROKER_SERVES = $(wildcard $(foreach m,serve channel send recv match build probe_table raw_sockets fatal,\
+BROKER_SERVES = $(wildcard $(foreach m,serve channel send recv match build fatal,\
 		broker/$(m).c broker/$(m).h)) \
 		$(foreach m,common/checksum common/wire policy/validate,$(m).c $(m).h) \
 		common/record.h policy/descriptors.h
@@ -80,7 +89,7 @@ TOOLS      = $(patsubst %.c,$(BUILD)/%,$(TOOL_C))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all programs tests check demo bench fuzz deps lines install uninstall clean help FORCE
+.PHONY: all programs tests check demo bench fuzz deps lines deb install uninstall clean help FORCE
 
 ## all: the programs and simnet (default)
 all: programs $(BUILD)/simnet
@@ -93,13 +102,14 @@ help:
 	@echo '  check      install missing Debian packages, build, run all tests; ends with a count'
 	@echo '  demo       mtr and a raw session over a private network of a dozen hops'
 	@echo '  bench      speed and accuracy next to mtr-packet 0.95, as a table'
-	@echo '  fuzz       libFuzzer on what reads answers, until interrupted (clang)'
+	@echo '  fuzz       libFuzzer on what the broker reads of answers, for FUZZ_SECONDS=60 (clang)'
 	@echo '  deps       install the Debian packages that check needs, as far as they are missing'
 	@echo '  lines      count the lines of code that run with privilege'
+	@echo '  deb        Debian packages, in $(BUILD)/deb'
 	@echo '  install    to PREFIX ($(PREFIX)), below DESTDIR if set; gives the broker its capability'
 	@echo '  uninstall  removes what install put there'
 	@echo '  clean      removes $(BUILD)'
-	@echo 'Variables: CC=gcc|clang CFLAGS LDFLAGS PREFIX bindir libexecdir mandir DESTDIR BUILD V=1'
+	@echo 'Variables: CC=gcc|clang CFLAGS LDFLAGS PREFIX bindir libexecdir mandir unitdir DESTDIR BUILD V=1'
 	@echo '           WERROR=1 SANITIZE=1 MARKS=1; for install GROUP=NAME SETUID=1'
 
 # --- compiling ---------------------------------------------------------------------------------
@@ -174,6 +184,15 @@ bench:
 	$(SUBMAKE) tests
 	@BUILD=$(BUILD) tests/bench/run
 
+# Needs clang with libFuzzer. Ends at what it finds, or after so many seconds.
+FUZZ_SECONDS ?= 60
+FUZZ_C = tests/fuzz/packets/fuzz_answer.c broker/match.c broker/build.c common/wire.c \
+	 common/checksum.c tests/support/probes.c
+fuzz: | $(BUILD)/gen/
+	clang -std=gnu11 -I. $(DEFINES) $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined \
+		-o $(BUILD)/gen/fuzz_answer $(FUZZ_C)
+	$(BUILD)/gen/fuzz_answer -max_len=1400 -max_total_time=$(FUZZ_SECONDS)
+
 # Lines of code, without blank lines and comments, of every source and header of ours in the broker.
 lines: $(BUILD)/postern-broker
 	@tests/lines $(BROKER_OBJECTS:.o=.d) -- $(BROKER_SERVES)
@@ -181,29 +200,62 @@ lines: $(BUILD)/postern-broker
 # --- installing --------------------------------------------------------------------------------
 
 BROKER_DIR = $(DESTDIR)$(libexecdir)/postern
-MAN8 = $(wildcard man/*.8)
-MAN1 = $(wildcard man/*.1)
+PAGES = $(wildcard man/*.[0-9])
+# Installed, not enabled: postern-broker(8).
+UNITS = broker/postern-broker.socket broker/postern-broker@.service
 
 install: programs
-	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(mandir)/man1" "$(DESTDIR)$(mandir)/man8"
+	$(INSTALL) -d "$(DESTDIR)$(bindir)" "$(DESTDIR)$(bashdir)" "$(DESTDIR)$(zshdir)" "$(DESTDIR)$(fishdir)"
 	$(INSTALL) -m 0755 $(BUILD)/postern "$(DESTDIR)$(bindir)/postern"
 	for link in $(LINKS); do ln -sf postern "$(DESTDIR)$(bindir)/$$link" || exit 1; done
-	$(INSTALL) -m 0644 $(MAN1) "$(DESTDIR)$(mandir)/man1/"
-	$(INSTALL) -m 0644 $(MAN8) "$(DESTDIR)$(mandir)/man8/"
+	for page in $(PAGES); do \
+		$(INSTALL) -D -m 0644 $$page "$(DESTDIR)$(mandir)/man$${page##*.}/$${page#man/}" || exit 1; done
+	$(INSTALL) -m 0644 frontend/completion/postern.bash "$(DESTDIR)$(bashdir)/postern"
+	$(INSTALL) -m 0644 frontend/completion/_postern "$(DESTDIR)$(zshdir)/"
+	$(INSTALL) -m 0644 frontend/completion/postern.fish "$(DESTDIR)$(fishdir)/"
+	for link in $(LINKS); do ln -sf postern "$(DESTDIR)$(bashdir)/$$link" && \
+		ln -sf postern.fish "$(DESTDIR)$(fishdir)/$$link.fish" || exit 1; done
+	$(INSTALL) -d "$(DESTDIR)$(unitdir)" "$(DESTDIR)$(sysusersdir)"
+	$(INSTALL) -m 0644 $(UNITS) "$(DESTDIR)$(unitdir)/"
+	sed -i 's,^ExecStart=.*,ExecStart="$(libexecdir)/postern/postern-broker",' \
+		"$(DESTDIR)$(unitdir)/postern-broker@.service"
+	$(INSTALL) -m 0644 broker/postern.sysusers "$(DESTDIR)$(sysusersdir)/postern.conf"
 	@DESTDIR='$(DESTDIR)' GROUP='$(GROUP)' SETUID='$(SETUID)' \
 		broker/install $(BUILD)/postern-broker "$(BROKER_DIR)/postern-broker"
 
-# A program that another package has put in the place of one of the links stays.
+# Refuses while a diverted /usr/bin/mtr-packet, as postern(1) makes it, would be left without a program.
+# A link of ours that another package has replaced stays.
 uninstall:
-	rm -f "$(BROKER_DIR)/postern-broker"
-	-rmdir "$(BROKER_DIR)"
-	for link in $(LINKS); do file="$(DESTDIR)$(bindir)/$$link"; \
-		[ "$$(readlink "$$file")" != postern ] || rm -f "$$file" || exit 1; done
-	rm -f "$(DESTDIR)$(bindir)/postern"
-	cd man && for page in *.1; do rm -f "$(DESTDIR)$(mandir)/man1/$$page"; done
-	cd man && for page in *.8; do rm -f "$(DESTDIR)$(mandir)/man8/$$page"; done
+	@[ -n "$(DESTDIR)" ] || [ "$(bindir)" = /usr/bin ] || \
+		! { grep -qsF "$(bindir)/mtr-packet" /usr/bin/mtr-packet || \
+		    [ /usr/bin/mtr-packet -ef "$(bindir)/postern" ]; } || \
+		{ echo "postern: /usr/bin/mtr-packet leads to $(bindir)/mtr-packet, and mtr would have none" \
+			"without it. Undo that first: postern(1), NOTES" >&2; exit 1; }
+	for link in $(LINKS); do for file in "$(DESTDIR)$(bindir)/$$link" \
+			"$(DESTDIR)$(bashdir)/$$link" "$(DESTDIR)$(fishdir)/$$link.fish"; do \
+		case $$(readlink "$$file") in postern | postern.fish) rm -f "$$file" || exit 1 ;; esac; \
+		done; done
+	rm -f "$(DESTDIR)$(bindir)/postern" "$(BROKER_DIR)/postern-broker" \
+		"$(DESTDIR)$(bashdir)/postern" "$(DESTDIR)$(zshdir)/_postern" "$(DESTDIR)$(fishdir)/postern.fish" \
+		"$(DESTDIR)$(sysusersdir)/postern.conf"
+	for unit in $(notdir $(UNITS)); do rm -f "$(DESTDIR)$(unitdir)/$$unit"; done
+	for page in $(PAGES); do rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page#man/}"; done
+	@for folder in "$(BROKER_DIR)" "$(DESTDIR)$(bashdir)" "$(DESTDIR)$(zshdir)" "$(DESTDIR)$(fishdir)" \
+			"$(DESTDIR)$(unitdir)"; do rmdir "$$folder" "$${folder%/*}"; done 2>/dev/null; \
+	rmdir "$(DESTDIR)$(sysusersdir)" "$(DESTDIR)$(mandir)"/man[0-9] 2>/dev/null; \
+	case "$(PREFIX)" in /usr | /usr/local) ;; *) cd "$(DESTDIR)$(PREFIX)" && \
+		rmdir share/man share lib bin "$(DESTDIR)$(PREFIX)" 2>/dev/null ;; esac; :
+
+# The packages are built from a copy of the tree, into $(BUILD)/deb.
+deb:
+	@tests/lab/need $(DEB_PACKAGES)
+	rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb/source
+	tar -c --exclude=./.git --exclude=./build --exclude='./$(BUILD)' --exclude=__pycache__ . | \
+		tar -x -C $(BUILD)/deb/source
+	cd $(BUILD)/deb/source && env -u MAKEFLAGS -u MFLAGS -u BUILD dpkg-buildpackage -b -us -uc
+	rm -rf $(BUILD)/deb/source
 
 clean:
 	rm -rf $(BUILD)
 
--include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -print)
