@@ -39,13 +39,15 @@ size_t channel_read(const struct record_probe **requests)
 	struct iovec piece = {.iov_base = incoming, .iov_len = sizeof(incoming)};
 	/* No room for control data: the kernel closes a passed descriptor and sets MSG_CTRUNC. */
 	struct mmsghdr message = {.msg_hdr = {.msg_iov = &piece, .msg_iovlen = 1}};
-	/* As raw sockets are read: the filter needs to allow one call less. */
+	/* recvmmsg, as for the raw sockets: the filter then allows no other call for reading. */
 	int count = recvmmsg(DESC_CHANNEL, &message, 1, MSG_DONTWAIT, NULL);
 
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
 		fatal(FATAL_BAD_REQUEST, "the front end sent ancillary data", 0, NULL);
+	if (count < 0 && errno != ECONNRESET)
+		fatal(FATAL_CHANNEL, "read from the channel", errno, NULL);
 	if (count < 0 || message.msg_len == 0)
 		_exit(0); /* the front end has closed the channel */
 	if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 || message.msg_len % sizeof(incoming[0]))
