@@ -5,6 +5,7 @@ PREFIX     ?= /usr/local
 bindir     ?= $(PREFIX)/bin
 libexecdir ?= $(PREFIX)/libexec
 mandir     ?= $(PREFIX)/share/man
+datadir    ?= $(PREFIX)/share
 unitdir    ?= $(PREFIX)/lib/systemd/system
 sysusersdir ?= $(PREFIX)/lib/sysusers.d
 bashdir    ?= $(PREFIX)/share/bash-completion/completions
@@ -74,7 +75,7 @@ TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
 # Of what both programs may use, what the broker does use: its list says what is privileged.
 BROKER_USES = common/checksum.c common/wire.c policy/landlock.c policy/seccomp.c \
 	      policy/socket_filter.c policy/validate.c
-# What of it runs after lock-down.
+# What of it runs after lock-down. (The hello ends the start-up and counts with it.)
 BROKER_SERVES = $(wildcard $(foreach m,serve channel send recv match build fatal,\
 		broker/$(m).c broker/$(m).h)) \
 		$(foreach m,common/checksum common/wire policy/validate,$(m).c $(m).h) \
@@ -195,7 +196,7 @@ fuzz: | $(BUILD)/gen/
 
 # Lines of code, without blank lines and comments, of every source and header of ours in the broker.
 lines: $(BUILD)/postern-broker
-	@tests/lines $(BROKER_OBJECTS:.o=.d) -- $(BROKER_SERVES)
+	@tests/lines $(if $(V),-v) $(BROKER_OBJECTS:.o=.d) -- $(BROKER_SERVES)
 
 # --- installing --------------------------------------------------------------------------------
 
@@ -213,6 +214,8 @@ install: programs
 	$(INSTALL) -m 0644 frontend/completion/postern.bash "$(DESTDIR)$(bashdir)/postern"
 	$(INSTALL) -m 0644 frontend/completion/_postern "$(DESTDIR)$(zshdir)/"
 	$(INSTALL) -m 0644 frontend/completion/postern.fish "$(DESTDIR)$(fishdir)/"
+	$(INSTALL) -D -m 0644 frontend/tracepath/tracepath.schema.json \
+		"$(DESTDIR)$(datadir)/postern/tracepath.schema.json"
 	for link in $(LINKS); do ln -sf postern "$(DESTDIR)$(bashdir)/$$link" && \
 		ln -sf postern.fish "$(DESTDIR)$(fishdir)/$$link.fish" || exit 1; done
 	$(INSTALL) -d "$(DESTDIR)$(unitdir)" "$(DESTDIR)$(sysusersdir)"
@@ -237,10 +240,10 @@ uninstall:
 		done; done
 	rm -f "$(DESTDIR)$(bindir)/postern" "$(BROKER_DIR)/postern-broker" \
 		"$(DESTDIR)$(bashdir)/postern" "$(DESTDIR)$(zshdir)/_postern" "$(DESTDIR)$(fishdir)/postern.fish" \
-		"$(DESTDIR)$(sysusersdir)/postern.conf"
+		"$(DESTDIR)$(sysusersdir)/postern.conf" "$(DESTDIR)$(datadir)/postern/tracepath.schema.json"
 	for unit in $(notdir $(UNITS)); do rm -f "$(DESTDIR)$(unitdir)/$$unit"; done
 	for page in $(PAGES); do rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page#man/}"; done
-	@for folder in "$(BROKER_DIR)" "$(DESTDIR)$(bashdir)" "$(DESTDIR)$(zshdir)" "$(DESTDIR)$(fishdir)" \
+	@for folder in "$(BROKER_DIR)" "$(DESTDIR)$(datadir)/postern" "$(DESTDIR)$(bashdir)" "$(DESTDIR)$(zshdir)" "$(DESTDIR)$(fishdir)" \
 			"$(DESTDIR)$(unitdir)"; do rmdir "$$folder" "$${folder%/*}"; done 2>/dev/null; \
 	rmdir "$(DESTDIR)$(sysusersdir)" "$(DESTDIR)$(mandir)"/man[0-9] 2>/dev/null; \
 	case "$(PREFIX)" in /usr | /usr/local) ;; *) cd "$(DESTDIR)$(PREFIX)" && \

@@ -1,6 +1,6 @@
 /*
- * Builds the packet of a probe. Runs in the broker. The request is valid, and whatever it says,
- * nothing but an echo request or an SCTP INIT comes out.
+ * Builds the packet of a probe. Runs in the broker. The request has been validated. The packet is
+ * always an echo request or an SCTP INIT.
  */
 #ifndef POSTERN_BROKER_BUILD_H
 #define POSTERN_BROKER_BUILD_H

@@ -47,7 +47,7 @@ size_t channel_read(const struct record_probe **requests)
 	if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
 		fatal(FATAL_BAD_REQUEST, "the front end sent ancillary data", 0, NULL);
 	if (count < 0 && errno != ECONNRESET)
-		fatal(FATAL_CHANNEL, "read from the channel", errno, NULL);
+		fatal(FATAL_SYSTEM, "read from the channel", errno, NULL);
 	if (count < 0 || message.msg_len == 0)
 		_exit(0); /* the front end has closed the channel */
 	if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 || message.msg_len % sizeof(incoming[0]))
@@ -59,7 +59,7 @@ size_t channel_read(const struct record_probe **requests)
 void channel_queue(const void *record, size_t bytes)
 {
 	if (bytes > sizeof(queue) - queue_end)
-		fatal(FATAL_START, "the queue of the channel is full", 0, NULL);
+		fatal(FATAL_SYSTEM, "the queue of the channel is full", 0, NULL);
 	memcpy(queue + queue_end, record, bytes);
 	queue_end += bytes;
 }

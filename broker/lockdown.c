@@ -23,13 +23,13 @@ void lockdown(void)
 	const struct rlimit all_in_use = {DESC_COUNT, DESC_COUNT};
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		fatal(FATAL_START, "set no_new_privs", errno, NULL);
+		fatal(FATAL_SYSTEM, "set no_new_privs", errno, NULL);
 	if (landlock_enter() != 0)
-		fatal(FATAL_START, "enter Landlock", errno, NULL);
+		fatal(FATAL_SYSTEM, "enter Landlock", errno, NULL);
 	/* After Landlock, which needs a descriptor for a moment. */
 	if (setrlimit(RLIMIT_NPROC, &none) != 0 || setrlimit(RLIMIT_NOFILE, &all_in_use) != 0)
-		fatal(FATAL_START, "lower a resource limit", errno, NULL);
+		fatal(FATAL_SYSTEM, "lower a resource limit", errno, NULL);
 	if (seccomp_enter(filter_broker, sizeof(filter_broker) / sizeof(filter_broker[0])) != 0)
-		fatal(FATAL_START, "enter the system-call filter", errno,
+		fatal(FATAL_SYSTEM, "enter the system-call filter", errno,
 		      "the kernel needs CONFIG_SECCOMP_FILTER");
 }

@@ -1,6 +1,6 @@
 /*
- * The last steps of the broker's start-up. Runs with identity and capabilities already given up;
- * from here on the process distrusts itself.
+ * The last steps of the broker's start-up. Runs with identity and capabilities already given up.
+ * They limit what an attacker can do who takes the process over later.
  */
 #ifndef POSTERN_BROKER_LOCKDOWN_H
 #define POSTERN_BROKER_LOCKDOWN_H

@@ -32,7 +32,7 @@ static void send_hello(const struct broker_sockets *sockets)
 		.batch = RECORD_BATCH,
 	};
 
-	memcpy(hello.probe_id, sockets->probe_id, sizeof(hello.probe_id));
+	memcpy(hello.held_port, sockets->held_port, sizeof(hello.held_port));
 	if (send(DESC_CHANNEL, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		fatal(FATAL_CHANNEL, "send the hello", errno, "read from the channel");
 }
@@ -51,13 +51,12 @@ int main(void)
 	bool keep_net_raw = privilege_may_mark() && sockets_can_mark();
 	/* Nothing is opened from here on, so that no capability and no id is needed. */
 	privilege_give_up(keep_net_raw);
-	/* The process can do nothing but use the sockets that it has. */
-	lockdown();
-
 	if (keep_net_raw)
 		sockets.features |= FEATURE_MARK;
+	/* The process can do nothing but use the sockets that it has. */
+	lockdown();
 	send_hello(&sockets);
-	serve(sockets.probe_id);
+	serve(sockets.held_port);
 }
 
 /* No user database is read. libcap-ng names these two functions for a flag that is not used here;

@@ -4,7 +4,7 @@
  * one open probe. Everything else about an answer, its checksum too, is for the front end to read.
  *
  * The table has a fixed size and one hash index. The front end chooses identifiers and numbers; a
- * bad choice makes only its own chains long.
+ * bad choice makes the hash chains long and slows down its own broker only.
  */
 #include "broker/match.h"
 
@@ -43,7 +43,8 @@ static struct probe {
 } slots[RECORD_SLOTS];
 static uint32_t chains[RECORD_SLOTS]; /* slot number plus one, 0: empty */
 
-/* Chosen by what every answer shows. */
+/* By the first four bytes, which every answer shows: multiplicative hashing with 2^32 divided by
+ * the golden ratio. */
 static uint32_t *chain_of(const struct key *key)
 {
 	return &chains[wire_get32(key->bytes) * 0x9e3779b1u / (UINT32_MAX / RECORD_SLOTS + 1)];

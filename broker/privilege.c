@@ -42,7 +42,7 @@ static bool is_held(capng_type_t set, unsigned capability)
 static void read_capabilities(void)
 {
 	if (capng_get_caps_process() != 0)
-		fatal(FATAL_START, "read the capabilities", errno, NULL);
+		fatal(FATAL_SYSTEM, "read the capabilities", errno, NULL);
 }
 
 /* Of `capabilities`, those that libcap-ng's sets have as permitted. */
@@ -63,7 +63,7 @@ static void choose(uint32_t capabilities)
 	for (unsigned capability = 0; capability < 32; capability++)
 		if ((capabilities & BIT(capability)) != 0 &&
 		    capng_update(CAPNG_ADD, CAPNG_PERMITTED | CAPNG_EFFECTIVE, capability) != 0)
-			fatal(FATAL_START, "choose capabilities", EINVAL, NULL);
+			fatal(FATAL_SYSTEM, "choose capabilities", EINVAL, NULL);
 }
 
 /* The kernel empties the ambient set with the inheritable one (capabilities(7)). */
@@ -71,7 +71,7 @@ static void hold_only(uint32_t capabilities)
 {
 	choose(capabilities);
 	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
-		fatal(FATAL_START, "reduce the capabilities", errno, NULL);
+		fatal(FATAL_SYSTEM, "reduce the capabilities", errno, NULL);
 }
 
 /* Says what withholds the capability, if that can be told. */
@@ -90,7 +90,7 @@ static _Noreturn void end_without_net_raw(void)
 static void become_not_dumpable_again(void)
 {
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-		fatal(FATAL_START, "become not dumpable again", errno, NULL);
+		fatal(FATAL_SYSTEM, "become not dumpable again", errno, NULL);
 }
 
 /* A process may return to its real ids without a capability. */
@@ -103,7 +103,7 @@ static void return_to_real_ids(void)
 		return;
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 || setresgid(gid, gid, gid) != 0 ||
 	    setresuid(uid, uid, uid) != 0 || prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
-		fatal(FATAL_START, "become the invoking user", errno, NULL);
+		fatal(FATAL_SYSTEM, "become the invoking user", errno, NULL);
 	become_not_dumpable_again();
 }
 
@@ -122,7 +122,7 @@ void privilege_become_invoker(void)
 	hold_only(held);
 	if ((held & BIT(CAP_SETPCAP)) != 0) {
 		if (capng_apply(CAPNG_SELECT_BOUNDS) != 0)
-			fatal(FATAL_START, "clear the bounding set", errno, NULL);
+			fatal(FATAL_SYSTEM, "clear the bounding set", errno, NULL);
 		bounding_set_cleared = true;
 	}
 	hold_only(held & (BIT(CAP_NET_RAW) | (getuid() == 0 ? to_leave_root : 0)));
@@ -144,9 +144,9 @@ static bool leave_root(uint32_t kept)
 	choose(kept);
 	/* Keeps the chosen capabilities across the change and drops the two that it needs. */
 	if (capng_change_id(NOBODY, can_change_group ? NOBODY : -1, CAPNG_DROP_SUPP_GRP) != 0)
-		fatal(FATAL_START, "become user and group 65534", errno, NULL);
+		fatal(FATAL_SYSTEM, "become user and group 65534", errno, NULL);
 	if (can_change_group && getgroups(0, NULL) != 0)
-		fatal(FATAL_START, "the supplementary groups were not dropped", 0, NULL);
+		fatal(FATAL_SYSTEM, "the supplementary groups were not dropped", 0, NULL);
 	become_not_dumpable_again();
 	return true;
 }
@@ -158,12 +158,12 @@ static void check_ids(uid_t uid)
 
 	if (getresuid(&real, &effective, &saved) != 0 || real != uid || effective != uid ||
 	    saved != uid)
-		fatal(FATAL_START, "the user was not changed", 0, NULL);
+		fatal(FATAL_SYSTEM, "the user was not changed", 0, NULL);
 	if (getresgid(&real_gid, &effective_gid, &saved_gid) != 0 || effective_gid != real_gid ||
 	    saved_gid != real_gid)
-		fatal(FATAL_START, "the group was not changed", 0, NULL);
+		fatal(FATAL_SYSTEM, "the group was not changed", 0, NULL);
 	if (uid != 0 && setresuid(0, 0, 0) == 0)
-		fatal(FATAL_START, "the process can become root again", 0, NULL);
+		fatal(FATAL_SYSTEM, "the process can become root again", 0, NULL);
 }
 
 static void check_capabilities(uint32_t kept)
@@ -175,10 +175,10 @@ static void check_capabilities(uint32_t kept)
 		    is_held(CAPNG_EFFECTIVE, capability) != expected ||
 		    is_held(CAPNG_INHERITABLE, capability) ||
 		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0)
-			fatal(FATAL_START, "the capabilities were not reduced", 0, NULL);
+			fatal(FATAL_SYSTEM, "the capabilities were not reduced", 0, NULL);
 		/* Not by libcap-ng: /proc may be that of another process id namespace. */
 		if (bounding_set_cleared && prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0)
-			fatal(FATAL_START, "the bounding set was not cleared", 0, NULL);
+			fatal(FATAL_SYSTEM, "the bounding set was not cleared", 0, NULL);
 	}
 }
 

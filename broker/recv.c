@@ -1,7 +1,6 @@
 /*
  * Reads packets from the raw sockets and passes on the answers. Runs in the broker. The socket
- * filters let in packets that anyone may have sent. Of a packet that answers no probe nothing goes
- * any further.
+ * filters let in packets that anyone may have sent. A packet that answers no probe is dropped here.
  */
 #include "broker/recv.h"
 

@@ -27,12 +27,12 @@ static void arrange_descriptors(void)
 	int fd;
 
 	if (syscall(SYS_close_range, DESC_STDERR + 1, ~0u, 0) != 0)
-		fatal(FATAL_START, "close inherited descriptors", errno, "Linux 5.9 or later");
+		fatal(FATAL_SYSTEM, "close inherited descriptors", errno, "Linux 5.9 or later");
 	do
 		fd = open("/dev/null", O_RDWR | O_NOCTTY);
 	while (fd >= 0 && fd <= DESC_STDERR);
 	if (fd < 0 || dup2(fd, DESC_NULL) < 0 || close(fd) != 0)
-		fatal(FATAL_START, "open /dev/null", errno, NULL);
+		fatal(FATAL_SYSTEM, "open /dev/null", errno, NULL);
 }
 
 /* libcap-ng and Landlock need a few descriptors beside the sockets. A hard limit that is too low
@@ -42,10 +42,10 @@ static void raise_descriptor_limit(void)
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		fatal(FATAL_START, "read the limit of descriptors", errno, NULL);
+		fatal(FATAL_SYSTEM, "read the limit of descriptors", errno, NULL);
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		fatal(FATAL_START, "raise the limit of descriptors", errno, NULL);
+		fatal(FATAL_SYSTEM, "raise the limit of descriptors", errno, NULL);
 }
 
 /* The broker lives as long as its channel. What a terminal sends to its foreground group is meant
@@ -59,7 +59,7 @@ static void block_signals(void)
 	/* Ignored first: that discards a pending one, which was meant for the caller. */
 	if (signal(SIGTERM, SIG_IGN) == SIG_ERR || signal(SIGTERM, SIG_DFL) == SIG_ERR ||
 	    sigprocmask(SIG_SETMASK, &blocked, NULL) != 0)
-		fatal(FATAL_START, "block signals", errno, NULL);
+		fatal(FATAL_SYSTEM, "block signals", errno, NULL);
 }
 
 /* Interval timers survive execve. */
@@ -70,7 +70,7 @@ static void stop_timers(void)
 	if (setitimer(ITIMER_REAL, &stopped, NULL) != 0 ||
 	    setitimer(ITIMER_VIRTUAL, &stopped, NULL) != 0 ||
 	    setitimer(ITIMER_PROF, &stopped, NULL) != 0)
-		fatal(FATAL_START, "stop interval timers", errno, NULL);
+		fatal(FATAL_SYSTEM, "stop interval timers", errno, NULL);
 }
 
 void sanitise(void)
@@ -84,7 +84,7 @@ void sanitise(void)
 	block_signals();
 	stop_timers();
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
-		fatal(FATAL_START, "become not dumpable", errno, NULL);
+		fatal(FATAL_SYSTEM, "become not dumpable", errno, NULL);
 }
 
 void channel_check(void)

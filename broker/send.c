@@ -81,7 +81,7 @@ static int socket_of(const struct record_probe *request)
 }
 
 size_t send_group(const struct record_probe *requests, size_t count,
-		  const uint16_t probe_id[RECORD_PROBE_IDS])
+		  const uint16_t held_port[RECORD_PROBE_IDS])
 {
 	static struct outgoing {
 		uint8_t packet[UINT16_MAX];
@@ -97,8 +97,8 @@ size_t send_group(const struct record_probe *requests, size_t count,
 		const struct record_probe *request = &requests[length];
 		struct outgoing *out = &outgoing[length];
 		struct msghdr *header = &messages[length].msg_hdr;
-		out->piece.iov_base = out->packet;
-		out->piece.iov_len = build_probe(request, probe_id[request->probe_id], out->packet);
+		size_t bytes = build_probe(request, held_port[request->probe_id], out->packet);
+		out->piece = (struct iovec){out->packet, bytes};
 		*header = (struct msghdr){
 			&out->to, sizeof(out->to), &out->piece, 1, out->control, 0, 0};
 		add_address(request, header);
@@ -113,7 +113,8 @@ size_t send_group(const struct record_probe *requests, size_t count,
 		return 1;
 	}
 	int64_t share_ns = (now_ns() - before_ns) / sent;
-	/* A packet leaves early in its share. An answer of this host may arrive within it. */
+	/* Each packet has an equal share of the call's time and leaves early in it, hence a third:
+	 * on loopback the answer arrives before the share ends. */
 	for (int i = 0; i < sent; i++)
 		match_open(&requests[i], outgoing[i].packet, outgoing[i].piece.iov_len,
 			   before_ns + share_ns * i + share_ns / 3);

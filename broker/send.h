@@ -12,6 +12,6 @@
 /* Sends the first of `count` valid requests, one to four of them. Returns how many: they are open
  * then, or a failure is queued. */
 size_t send_group(const struct record_probe *requests, size_t count,
-		  const uint16_t probe_id[RECORD_PROBE_IDS]);
+		  const uint16_t held_port[RECORD_PROBE_IDS]);
 
 #endif

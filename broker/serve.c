@@ -41,11 +41,11 @@ static void enable_receive(const struct record_probe *request)
 	if (request->protocol != IPPROTO_SCTP || is_enabled[is_ipv6])
 		return;
 	if (bind(fd, (const struct sockaddr *)&any, sizeof(any)) != 0)
-		fatal(FATAL_START, "have the SCTP socket receive", errno, NULL);
+		fatal(FATAL_SYSTEM, "have the SCTP socket receive", errno, NULL);
 	is_enabled[is_ipv6] = true;
 }
 
-static void serve_requests(const uint16_t probe_id[RECORD_PROBE_IDS])
+static void serve_requests(const uint16_t held_port[RECORD_PROBE_IDS])
 {
 	const struct record_probe *requests;
 	size_t count = channel_read(&requests);
@@ -57,7 +57,7 @@ static void serve_requests(const uint16_t probe_id[RECORD_PROBE_IDS])
 		enable_receive(&requests[i]);
 	}
 	for (size_t done = 0; done < count;)
-		done += send_group(requests + done, count - done, probe_id);
+		done += send_group(requests + done, count - done, held_port);
 }
 
 static void wait_for(short channel_event, nfds_t count)
@@ -65,10 +65,10 @@ static void wait_for(short channel_event, nfds_t count)
 	polled[0].events = channel_event;
 	while (ppoll(polled, count, NULL, NULL) < 0)
 		if (errno != EINTR)
-			fatal(FATAL_START, "wait for requests and answers", errno, NULL);
+			fatal(FATAL_SYSTEM, "wait for requests and answers", errno, NULL);
 }
 
-_Noreturn void serve(const uint16_t probe_id[RECORD_PROBE_IDS])
+_Noreturn void serve(const uint16_t held_port[RECORD_PROBE_IDS])
 {
 	for (;;) {
 		while (!channel_flush())
@@ -79,6 +79,6 @@ _Noreturn void serve(const uint16_t probe_id[RECORD_PROBE_IDS])
 			if (polled[i].revents != 0 && channel_flush())
 				recv_answers(polled[i].fd);
 		if (polled[0].revents != 0 && channel_flush())
-			serve_requests(probe_id);
+			serve_requests(held_port);
 	}
 }

@@ -8,6 +8,6 @@
 
 #include "common/record.h"
 
-_Noreturn void serve(const uint16_t probe_id[RECORD_PROBE_IDS]);
+_Noreturn void serve(const uint16_t held_port[RECORD_PROBE_IDS]);
 
 #endif

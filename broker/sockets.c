@@ -1,7 +1,7 @@
 /*
- * Opens every socket that the broker will ever have. Runs in the broker while it starts; packets of
- * strangers may already be arriving. So each raw socket gets its final filter first, and what came
- * before that is thrown away.
+ * Opens every socket that the broker will ever have. Runs in the broker while it starts, when
+ * packets that anyone has sent may already arrive. So each raw socket gets its final filter first,
+ * and what came before that is thrown away.
  */
 #include "broker/sockets.h"
 
@@ -99,7 +99,7 @@ static int open_at(int expected, int domain, int type, int protocol)
 	int fd = socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
 
 	if (fd < 0 && errno == EMFILE)
-		fatal(FATAL_START, "open a socket", EMFILE,
+		fatal(FATAL_SYSTEM, "open a socket", EMFILE,
 		      "raise the hard limit of descriptors: ulimit -H -n 256");
 	/* CAP_NET_RAW is held. */
 	if (fd < 0 && (errno == EPERM || errno == EACCES))
@@ -107,7 +107,7 @@ static int open_at(int expected, int domain, int type, int protocol)
 		      type == SOCK_RAW ? "open a raw socket" : "open a UDP socket", errno,
 		      "denied by a system call filter, or by the user namespace");
 	if (fd >= 0 && fd != expected)
-		fatal(FATAL_START, "a socket has not the number that it should", 0, NULL);
+		fatal(FATAL_SYSTEM, "a socket has not the number that it should", 0, NULL);
 	return fd;
 }
 
@@ -119,10 +119,10 @@ static uint16_t hold_port(int expected)
 	int fd = open_at(expected, AF_INET, SOCK_DGRAM, IPPROTO_UDP);
 
 	if (fd < 0 || set_option(fd, (struct option){SOL_SOCKET, SO_RCVBUF, 0}) != 0)
-		fatal(FATAL_START, "open a UDP socket", errno, NULL);
+		fatal(FATAL_SYSTEM, "open a UDP socket", errno, NULL);
 	if (bind(fd, (struct sockaddr *)&any, bytes) != 0 ||
 	    getsockname(fd, (struct sockaddr *)&any, &bytes) != 0)
-		fatal(FATAL_START, "hold a UDP port", errno,
+		fatal(FATAL_SYSTEM, "hold a UDP port", errno,
 		      "each broker takes 16 of net.ipv4.ip_local_port_range");
 	return ntohs(any.sin_port);
 }
@@ -163,21 +163,21 @@ static int drain(int fd)
 /* From here on the socket gets nothing but what its filter passes, and the filter is final. A raw
  * socket gets a copy of each packet of its protocol: one that only sends, or does not receive yet,
  * is bound to an address that no packet has. */
-static void filter(int fd, uint8_t protocol, const struct family *family, const uint16_t *probe_id,
-		   bool receives)
+static void restrict_receive(int fd, uint8_t protocol, const struct family *family,
+			     const uint16_t *held_port, bool receives)
 {
 	bool is_icmp = protocol == IPPROTO_ICMP;
 	int error = receives && is_icmp ? pass_answer_types(fd, family)
 					: bind(fd, family->nowhere, family->nowhere_bytes);
 
 	if (error != 0)
-		fatal(FATAL_START, "restrict what a raw socket receives", errno, NULL);
-	error = receives ? socket_filter_attach(fd, family->number, protocol, probe_id)
+		fatal(FATAL_SYSTEM, "restrict what a raw socket receives", errno, NULL);
+	error = receives ? socket_filter_attach(fd, family->number, protocol, held_port)
 			 : socket_filter_reject_all(fd);
 	if (error != 0 || socket_filter_lock(fd) != 0)
-		fatal(FATAL_START, "attach a raw socket's filter", errno, NULL);
+		fatal(FATAL_SYSTEM, "attach a raw socket's filter", errno, NULL);
 	if (drain(fd) != 0)
-		fatal(FATAL_START, "drain a raw socket", errno, NULL);
+		fatal(FATAL_SYSTEM, "drain a raw socket", errno, NULL);
 }
 
 /* Sets those that have a name. */
@@ -185,7 +185,7 @@ static void set_options(int fd, const struct option *options, size_t count)
 {
 	for (size_t i = 0; i < count && options[i].name != 0; i++)
 		if (set_option(fd, options[i]) != 0)
-			fatal(FATAL_START, "set an option of a raw socket", errno, NULL);
+			fatal(FATAL_SYSTEM, "set an option of a raw socket", errno, NULL);
 }
 
 /* IP_RECVERR is never set: the error queue bypasses the filter. */
@@ -206,7 +206,7 @@ static void configure(int fd, const struct family *family, bool dont_fragment)
 
 /* The socket that may fragment receives for both. False if the kernel lacks the family. */
 static bool open_raw(const struct family *family, uint8_t protocol, bool dont_fragment,
-		     const uint16_t *probe_id)
+		     const uint16_t *held_port)
 {
 	int expected = descriptor_raw(family->number, protocol == IPPROTO_SCTP, dont_fragment);
 	int fd = open_at(expected, family->domain, SOCK_RAW,
@@ -215,12 +215,12 @@ static bool open_raw(const struct family *family, uint8_t protocol, bool dont_fr
 	if (fd < 0 && errno == EAFNOSUPPORT) {
 		/* Nothing arrives there, and nothing can be sent to another family. */
 		if (fcntl(DESC_ICMP4_DF, F_DUPFD_CLOEXEC, expected) != expected)
-			fatal(FATAL_START, "duplicate a descriptor", errno, NULL);
+			fatal(FATAL_SYSTEM, "duplicate a descriptor", errno, NULL);
 		return false;
 	}
 	if (fd < 0)
-		fatal(FATAL_START, "open a raw socket", errno, NULL);
-	filter(fd, protocol, family, probe_id, !dont_fragment);
+		fatal(FATAL_SYSTEM, "open a raw socket", errno, NULL);
+	restrict_receive(fd, protocol, family, held_port, !dont_fragment);
 	configure(fd, family, dont_fragment);
 	return true;
 }
@@ -230,8 +230,8 @@ static void open_protocol(uint8_t protocol, uint32_t feature, struct broker_sock
 	static const struct family *const families[] = {&ipv4, &ipv6};
 
 	for (size_t i = 0; i < 2; i++) {
-		bool may_fragment = open_raw(families[i], protocol, false, sockets->probe_id);
-		bool dont_fragment = open_raw(families[i], protocol, true, sockets->probe_id);
+		bool may_fragment = open_raw(families[i], protocol, false, sockets->held_port);
+		bool dont_fragment = open_raw(families[i], protocol, true, sockets->held_port);
 		if (may_fragment && dont_fragment)
 			sockets->features |= feature << families[i]->feature_shift;
 	}
@@ -242,7 +242,7 @@ void sockets_open(struct broker_sockets *sockets)
 {
 	sockets->features = 0;
 	for (int i = 0; i < RECORD_PROBE_IDS; i++)
-		sockets->probe_id[i] = hold_port(DESC_PROBE_ID_FIRST + i);
+		sockets->held_port[i] = hold_port(DESC_PROBE_ID_FIRST + i);
 	open_protocol(IPPROTO_ICMP, FEATURE_ICMP, sockets);
 	open_protocol(IPPROTO_SCTP, FEATURE_SCTP, sockets);
 }

@@ -13,13 +13,12 @@
 /* What has been opened. The descriptor numbers are those of policy/descriptors.h. */
 struct broker_sockets {
 	uint32_t features; /* enum hello_features */
-	uint16_t probe_id[RECORD_PROBE_IDS];
+	uint16_t held_port[RECORD_PROBE_IDS];
 };
 
 /* Opens, binds, filters, locks and drains all sockets; fatal() if any of that fails. A family that
  * this kernel does not have is left out of `features`; its descriptors are duplicates of the
- * socket that only sends IPv4.
- */
+ * socket that only sends IPv4. */
 void sockets_open(struct broker_sockets *sockets);
 
 /* Whether this kernel takes a routing mark as a control message from a process that holds

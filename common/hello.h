@@ -26,7 +26,7 @@ struct record_hello {
 	uint32_t slots;    /* probes that may be open at once: RECORD_SLOTS */
 	uint32_t batch;    /* records in one message at most: RECORD_BATCH */
 	uint32_t reserved2;
-	uint16_t probe_id[RECORD_PROBE_IDS]; /* the held ports */
+	uint16_t held_port[RECORD_PROBE_IDS]; /* record_probe's probe_id is an index to it */
 };
 _Static_assert(sizeof(struct record_hello) == 56, "hello record layout");
 

@@ -25,8 +25,7 @@ enum {
 	RECORD_SLOTS = 65536,
 	/* Records in one message: enough to spread the cost of system calls and wake-ups. */
 	RECORD_BATCH = 64,
-	/* UDP ports held in the network namespace as ICMP echo identifiers and SCTP source ports.
-	 */
+	/* UDP ports held in the network namespace: ICMP echo identifiers, SCTP source ports. */
 	RECORD_PROBE_IDS = 16,
 	/* Eight payload bytes that tell a true answer from a forged one. */
 	RECORD_NONCE_BYTES = 8,
@@ -54,8 +53,8 @@ enum probe_flags {
 	PROBE_FLAGS = (1u << 3) - 1, /* all that are defined */
 };
 
-/* One probe to send. It closes what was open in its slot before. One ANSWER or FAILURE at most
- * comes back for it; there is none if no answer arrives. */
+/* One probe to send. It first closes the probe that is open in its slot. One ANSWER or FAILURE at
+ * most comes back for it; there is none if no answer arrives. */
 struct record_probe {
 	uint8_t kind;         /* RECORD_PROBE */
 	uint8_t family;       /* 4 or 6 */
@@ -84,9 +83,9 @@ _Static_assert(offsetof(struct record_probe, probe_id) == 32, "probe record layo
 _Static_assert(offsetof(struct record_probe, nonce) == 40, "probe record layout");
 _Static_assert(offsetof(struct record_probe, destination) == 48, "probe record layout");
 
-/* What became of a probe, which is closed by it. An answer is a packet that agrees with the probe:
- * its headers and, where it shows it, the nonce. What it says, and its checksum, are the front
- * end's to read. A failure has kind, cookie and errno: the probe was not sent. */
+/* What became of a probe; closes it. An answer is a packet that agrees with the probe: its headers
+ * and, where it shows it, the nonce. The front end reads what it says and verifies its checksum. A
+ * failure has kind, cookie and errno: the probe was not sent. */
 struct record_answer {
 	uint8_t kind;     /* RECORD_ANSWER, RECORD_FAILURE; RECORD_LONG_ANSWER: the head of one */
 	uint8_t protocol; /* of the answer itself: IPPROTO_ICMP in either family, or IPPROTO_SCTP */

@@ -1,6 +1,6 @@
 /*
- * Landlock with nothing allowed, or only reading. Runs in the broker and the front end, which from
- * here on distrust themselves.
+ * Landlock with nothing allowed, or only reading. Runs in the broker and the front end. It limits
+ * what an attacker can do who takes the process over later.
  */
 #include "policy/landlock.h"
 

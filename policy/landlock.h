@@ -1,6 +1,6 @@
 /*
- * Landlock: takes away a process's ways to files, with rights that only the kernel can give back.
- * Runs in the broker and the front end, each about itself, just before the system call filter.
+ * Landlock: denies this process access to files by name, permanently. Runs in the broker and the
+ * front end, just before the system call filter.
  */
 #ifndef POSTERN_POLICY_LANDLOCK_H
 #define POSTERN_POLICY_LANDLOCK_H

@@ -1,6 +1,5 @@
 /*
- * Entering the sandbox of the front end. Runs in the front end, which from here on distrusts
- * itself.
+ * Entering the sandbox of the front end. Runs in the front end, before it reads what others sent.
  */
 #include "policy/sandbox.h"
 

@@ -1,7 +1,7 @@
 /*
  * The sandbox of the front end: capabilities dropped, no_new_privs, Landlock and a system call
- * filter, for a process that reads what its client and strangers on the network composed. Entered
- * once the broker runs: before, no_new_privs would disable the broker's file capability.
+ * filter, for a process that reads what its client and anyone on the network may have sent.
+ * Entered once the broker runs: before, no_new_privs would disable the broker's file capability.
  *
  * All return 0, or -1 with errno: then the process must end. A system call that is not in the table
  * of the process (policy/filter/table_NAME.c) ends it; sandbox_names() answers it with EPERM
@@ -13,7 +13,7 @@
 #ifndef POSTERN_POLICY_SANDBOX_H
 #define POSTERN_POLICY_SANDBOX_H
 
-/* mtr-packet: descriptors 0 to 2, the channel to the broker, UDP and TCP sockets. Of the
+/* mtr-packet: descriptors 0 to 2, the channel to the broker, UDP, TCP and ping sockets. Of the
  * capabilities it keeps the one that routing marks need, if it holds it. */
 int sandbox_mtr_packet(void);
 

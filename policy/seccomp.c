@@ -1,6 +1,6 @@
 /*
- * The one call that installs a system-call filter. Runs in the broker and in the front end; each
- * distrusts what it may become once it reads what others sent.
+ * The one call that installs a system-call filter. Runs in the broker and in the front end, before
+ * they read what others sent.
  */
 #include "policy/seccomp.h"
 

@@ -1,8 +1,8 @@
 /*
  * The broker's socket filters. They run in the kernel, on packets that anyone may have sent, and
- * keep other people's packets out of the broker, so that a broker which was taken over cannot read
- * them either. An IPv4 raw socket's program sees the packet from its IP header on, an IPv6 one from
- * its transport header on. Each program loads into A the identifier that the packet is for; the
+ * keep packets of other programs out of the broker, so that a broker which was taken over cannot
+ * read them either. An IPv4 raw socket's filter sees the packet from its IP header on, an IPv6 one
+ * from its transport header on. Each filter loads into A the identifier that the packet is for; the
  * list of this broker's own follows.
  */
 #include "policy/socket_filter.h"
@@ -99,7 +99,7 @@ static int attach(int fd, struct sock_filter *code, size_t length)
 	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
-int socket_filter_attach(int fd, uint8_t family, uint8_t protocol, const uint16_t *probe_ids)
+int socket_filter_attach(int fd, uint8_t family, uint8_t protocol, const uint16_t *held_ports)
 {
 	struct sock_filter code[PROGRAM_MAX];
 	size_t bytes = sizeof(sctp);
@@ -114,7 +114,7 @@ int socket_filter_attach(int fd, uint8_t family, uint8_t protocol, const uint16_
 	}
 	size_t length = bytes / sizeof(code[0]);
 	for (size_t i = 0; i < RECORD_PROBE_IDS; i++)
-		code[length++] = (struct sock_filter)IF_EQUAL(probe_ids[i],
+		code[length++] = (struct sock_filter)IF_EQUAL(held_ports[i],
 							      (uint8_t)(RECORD_PROBE_IDS - i), 0);
 	code[length++] = (struct sock_filter)REJECT;
 	code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, ACCEPT_WHOLE);

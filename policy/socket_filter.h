@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 /* Lets in answers alone, on a raw socket of `family` (4 or 6) and `protocol` (IPPROTO_ICMP for
- * either family, or IPPROTO_SCTP). `probe_ids` are RECORD_PROBE_IDS held ports. Returns 0, or −1
+ * either family, or IPPROTO_SCTP). `held_ports` are RECORD_PROBE_IDS held ports. Returns 0, or −1
  * with errno. */
-int socket_filter_attach(int fd, uint8_t family, uint8_t protocol, const uint16_t *probe_ids);
+int socket_filter_attach(int fd, uint8_t family, uint8_t protocol, const uint16_t *held_ports);
 
 /* Lets nothing in, on a socket that only sends. Returns 0, or −1 with errno. */
 int socket_filter_reject_all(int fd);

@@ -2,8 +2,8 @@
  * The causes as a table, in the order in which they hide each other: what an earlier one explains,
  * a later one need not. Runs in postern doctor.
  *
- * No command takes back what an administrator chose: who may use the broker, what a sandbox
- * withholds, how a file system is mounted, what a firewall drops.
+ * No command changes who may use the broker, how a file system is mounted, or what a firewall
+ * drops: an administrator chose that.
  */
 #include "frontend/doctor/causes.h"
 

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "frontend/process/colour.h"
 #include "frontend/transport/transport.h"
 
 static const struct {
@@ -79,17 +80,22 @@ static void print_broker(const struct facts *facts)
 		puts("ICMP goes by ping sockets.");
 }
 
-static const char *mark(const struct facts *facts, uint32_t feature)
+static void print_mark(const struct facts *facts, uint32_t feature, int width)
 {
-	return facts->trial.working & feature ? "ok" : "no";
+	bool works = (facts->trial.working & feature) != 0;
+
+	printf(" %s%-*s%s", colour(works ? COLOUR_GREEN : COLOUR_RED), width, works ? "ok" : "no",
+	       colour(COLOUR_NONE));
 }
 
 static void print_cause(const struct cause *cause)
 {
 	putchar('\n');
+	fputs(colour(cause->matters ? COLOUR_RED : COLOUR_YELLOW), stdout);
 	if (!cause->matters)
 		fputs("Remark: ", stdout);
 	print_text(cause->reason);
+	fputs(colour(COLOUR_NONE), stdout);
 	putchar('\n');
 	if (cause->command == NULL)
 		return;
@@ -102,9 +108,12 @@ void report_text(const struct facts *facts, const struct cause *causes, size_t c
 {
 	print_broker(facts);
 	printf("\n             IPv4  IPv6\n");
-	for (size_t i = 0; i < PROTOCOLS; i++)
-		printf("%-12s %-5s %s\n", protocols[i].name, mark(facts, protocols[i].feature),
-		       mark(facts, protocols[i].feature << FEATURE_IPV6_SHIFT));
+	for (size_t i = 0; i < PROTOCOLS; i++) {
+		printf("%-12s", protocols[i].name);
+		print_mark(facts, protocols[i].feature, 5);
+		print_mark(facts, protocols[i].feature << FEATURE_IPV6_SHIFT, 0);
+		putchar('\n');
+	}
 	printf("%-12s %s\n", "mark", facts->trial.features & FEATURE_MARK ? "ok" : "no");
 	for (size_t i = 0; i < count; i++)
 		print_cause(&causes[i]);

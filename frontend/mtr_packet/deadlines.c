@@ -1,6 +1,6 @@
 /*
- * Which slot is due when: a binary heap, and for each slot its place in it. Pure memory; runs in
- * mtr-packet.
+ * Which slot is due when: a binary heap, and for each slot its place in it. Makes no system call;
+ * runs in mtr-packet.
  */
 #include "frontend/mtr_packet/deadlines.h"
 

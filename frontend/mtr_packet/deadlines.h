@@ -1,6 +1,6 @@
 /*
  * Which slot is due when: a binary heap with at most one entry for each slot. Setting and removing
- * cost O(log n). Pure memory; runs in mtr-packet.
+ * cost O(log n). Makes no system call; runs in mtr-packet.
  */
 #ifndef POSTERN_FRONTEND_MTR_PACKET_DEADLINES_H
 #define POSTERN_FRONTEND_MTR_PACKET_DEADLINES_H

@@ -100,8 +100,3 @@ enum reply_status reply_status_of_errno(const struct probe_request *probe, int e
 		return STATUS_UNEXPECTED_ERROR;
 	}
 }
-
-bool errno_is_temporary(int error)
-{
-	return error == ENOBUFS || error == EAGAIN || error == ENOMEM || error == EINTR;
-}

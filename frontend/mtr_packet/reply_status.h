@@ -47,7 +47,4 @@ enum reply_status reply_status_of_errno(const struct probe_request *probe, int e
  * learnt the path MTU from the same ICMP error (RFC 8201) and fragments when it is sent again. */
 bool needs_fragments(const struct probe_request *probe, const struct probe_result *result);
 
-/* The lack passes without action of the client: send again soon. */
-bool errno_is_temporary(int error);
-
 #endif

@@ -163,7 +163,7 @@ static void on_failed(struct session *session, struct slot *slot, int error)
 	struct local_route route;
 	int reason = 0;
 
-	if (errno_is_temporary(error)) {
+	if (transport_error_passes(error)) {
 		send_later(session, slot);
 		return;
 	}
@@ -177,7 +177,7 @@ static void on_failed(struct session *session, struct slot *slot, int error)
 
 static void on_answer(struct session *session, struct slot *slot, const struct probe_result *result)
 {
-	/* A path has few narrower links one behind the other. */
+	/* Each time a link that is narrower still may follow. A path has few of them. */
 	if (slot->retries < RETRY_DOUBLINGS && needs_fragments(&slot->probe, result)) {
 		send_later(session, slot);
 		return;

@@ -31,7 +31,7 @@ struct session_calls {
 	/* transport_probe() and transport_cancel() */
 	void (*probe)(struct transport *transport, const struct probe_request *request);
 	void (*cancel)(struct transport *transport, uint32_t cookie);
-	/* Shows people a text of less than WARNING_BYTES. */
+	/* Writes a text of less than WARNING_BYTES to stderr. */
 	void (*warn)(const char *text);
 };
 

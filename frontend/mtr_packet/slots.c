@@ -1,6 +1,7 @@
 /*
  * The open probes: which slot of the transport holds which request. The slot that was released last
- * is taken first, so that few open probes stay in few cache lines. Pure memory; runs in mtr-packet.
+ * is taken first, so that few open probes stay in few cache lines. Makes no system call; runs in
+ * mtr-packet.
  */
 #include "frontend/mtr_packet/slots.h"
 

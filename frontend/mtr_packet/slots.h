@@ -1,6 +1,6 @@
 /*
  * The open probes: which slot of the transport holds which request. Each call costs O(1), and only
- * slots that were used take memory. Pure memory; runs in mtr-packet.
+ * slots that were used take memory. Makes no system call; runs in mtr-packet.
  */
 #ifndef POSTERN_FRONTEND_MTR_PACKET_SLOTS_H
 #define POSTERN_FRONTEND_MTR_PACKET_SLOTS_H

@@ -1,5 +1,5 @@
 /*
- * What people are told when something does not work: one short line that leads to postern doctor.
+ * What the user reads when something does not work: one short line that names postern doctor.
  * Runs in the front end.
  */
 #ifndef POSTERN_FRONTEND_PROCESS_ADVICE_H

@@ -1,5 +1,5 @@
 /*
- * The clocks of the front end. Pure but for reading them.
+ * The clocks of the front end.
  */
 #include "frontend/process/clock.h"
 

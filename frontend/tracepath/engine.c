@@ -155,6 +155,7 @@ static bool report_hop(struct trace *trace, struct trace_hop *hop)
 	bool uncertain = hop->ttl == trace->config.hops.first_ttl && hop->ttl > 1;
 	struct trace_result *result = &trace->result;
 
+	hop->sent = trace->hops.ask[hop->ttl][full ? SIZE_FULL : SIZE_SMALL].tries;
 	if (hop->outcome == TRACE_REACHED) {
 		hop->ttl_uncertain = uncertain;
 		result->reached = full;

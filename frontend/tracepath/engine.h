@@ -48,6 +48,7 @@ struct trace_probe {
 	uint16_t id; /* comes back in trace_answer(); never used twice in one trace */
 	uint8_t ttl;
 	uint32_t bytes; /* whole packet; 0: no size is asked for */
+	uint32_t flow;  /* of the multipath engine only */
 };
 
 /* The next probe to send now, false if there is none for the moment. Call it until then at

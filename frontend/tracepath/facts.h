@@ -14,7 +14,7 @@
 enum {
 	TRACE_MAX_TTL = 255,
 	/* Round-trip times kept of one hop. */
-	TRACE_RTTS = 8,
+	TRACE_RTTS = 10,
 	/* Places where the path MTU shrinks. No real path has as many; a router that announces
 	 * nonsense is not followed without end. */
 	TRACE_STEPS = 32,
@@ -29,6 +29,7 @@ enum trace_stop {
 	TRACE_STOP_INTERRUPT,
 	TRACE_STOP_BLACKHOLE, /* full size is lost, and no size was found that passes */
 	TRACE_STOP_ERROR,
+	TRACE_STOP_PROBES, /* more probes than are reasonable */
 };
 
 enum trace_outcome {
@@ -91,6 +92,7 @@ struct trace_hop {
 	unsigned back_hops; /* guessed from the answer's TTL */
 	uint8_t address[16];
 	uint32_t scope;
+	unsigned sent; /* probes of the size that `rtt_ns` is about; 0: not counted */
 	unsigned rtts;
 	int64_t rtt_ns[TRACE_RTTS];
 	struct extension_info extension;
@@ -123,10 +125,15 @@ struct trace_result {
 	unsigned back_hops;
 };
 
+struct paths_hop;
+struct paths_result;
+
 enum trace_fact_kind {
-	TRACE_FACT_MTU, /* `step` */
-	TRACE_FACT_HOP, /* `hop`, also a silent one */
-	TRACE_FACT_END, /* `result`; the last fact */
+	TRACE_FACT_MTU,       /* `step` */
+	TRACE_FACT_HOP,       /* `hop`, also a silent one */
+	TRACE_FACT_END,       /* `result`; the last fact */
+	TRACE_FACT_PATHS,     /* `paths`, a hop of the multipath engine */
+	TRACE_FACT_PATHS_END, /* `paths_result`; the last fact of that */
 };
 
 /* What the engine found out, in the order of hops. */
@@ -135,6 +142,8 @@ struct trace_fact {
 	const struct trace_hop *hop;
 	const struct trace_step *step;
 	const struct trace_result *result;
+	struct paths_hop *paths; /* paths.h */
+	const struct paths_result *paths_result;
 };
 
 #endif

@@ -26,7 +26,9 @@ enum {
 };
 
 /* Nothing beyond the window answers within this: those hops may all be silent. */
-#define STALL_NS      (INT64_C(100) * NS_PER_MS)
+#define STALL_NS (INT64_C(100) * NS_PER_MS)
+/* Between the probes for statistics. */
+#define REPEAT_NS     (INT64_C(100) * NS_PER_MS)
 #define LOST_FLOOR_NS (INT64_C(60) * NS_PER_MS)
 
 static int64_t larger(int64_t a, int64_t b)
@@ -133,6 +135,7 @@ static int64_t due_of_open_end(const struct hops *hops, const struct ask *ask, b
 static int64_t due_ns(const struct hops *hops, uint8_t ttl, enum probe_size size, bool *last)
 {
 	const struct ask *ask = &hops->ask[ttl][size];
+	bool repeated = size == SIZE_FULL && ask->answered;
 	bool expected =
 		ttl == hops->guess && ttl > hops->furthest && !hops->ask[ttl][SIZE_SMALL].answered;
 	int64_t due;
@@ -140,20 +143,34 @@ static int64_t due_ns(const struct hops *hops, uint8_t ttl, enum probe_size size
 	*last = false;
 	if (ask->tries == 0)
 		return ask->not_before_ns;
-	if (size == SIZE_SMALL || (ttl < hops->highest && !expected))
+	if (repeated && ask->tries < hops->config.tries)
+		return larger(ask->last_ns + REPEAT_NS, ask->not_before_ns);
+	if (repeated) {
+		*last = true;
+		due = ask->last_ns + wait_ns(hops);
+	} else if (size == SIZE_SMALL || (ttl < hops->highest && !expected))
 		due = due_of_passed(hops, ask, last);
 	else
 		due = due_of_open_end(hops, ask, expected, last);
 	return larger(due, ask->not_before_ns);
 }
 
+/* Whether there are all the answers that are wanted. */
+static bool is_complete(const struct hops *hops, uint8_t ttl, enum probe_size size)
+{
+	const struct ask *ask = &hops->ask[ttl][size];
+	bool one_is_enough = size == SIZE_SMALL || !hops->config.all_tries;
+
+	return ask->answered && (one_is_enough || ask->answers >= hops->config.tries);
+}
+
 static bool is_open(const struct hops *hops, uint8_t ttl, enum probe_size size)
 {
 	const struct ask *ask = &hops->ask[ttl][size];
 
-	if (ask->answered || ask->given_up || hops->ask[ttl][SIZE_FULL].answered)
+	if (ask->given_up || is_complete(hops, ttl, size))
 		return false;
-	return size == SIZE_FULL || ask->open;
+	return size == SIZE_FULL || (ask->open && !hops->ask[ttl][SIZE_FULL].answered);
 }
 
 /* Full-size probes are lost here and behind: would small ones be? */
@@ -266,7 +283,7 @@ static unsigned hops_back(uint8_t reply_ttl)
 	return 256u - reply_ttl;
 }
 
-static void fill_hop(struct trace_hop *hop, const struct trace_answer *answer)
+void hops_describe(struct trace_hop *hop, const struct trace_answer *answer)
 {
 	*hop = (struct trace_hop){
 		.ttl = hop->ttl,
@@ -322,12 +339,13 @@ void hops_answer(struct hops *hops, int64_t now_ns, uint8_t ttl, enum probe_size
 	struct trace_hop *hop = &hops->hop[ttl];
 	bool first = !ask->answered && !hops->ask[ttl][SIZE_FULL].answered;
 
+	ask->answers++;
 	hops->slowest_rtt_ns = larger(hops->slowest_rtt_ns, answer->rtt_ns);
 	measure_path(hops, now_ns, ttl, answer);
 	if (first) {
 		hops->lossy |= try > 1;
 		ask->answered = true;
-		fill_hop(hop, answer);
+		hops_describe(hop, answer);
 		if (size == SIZE_SMALL) {
 			hops->loss.sent += ask->tries;
 			hops->loss.answered++;
@@ -350,7 +368,7 @@ bool hops_resolved(const struct hops *hops, uint8_t ttl, bool settled)
 	bool passed = ttl <= hops->full_to || !hops->config.sized;
 
 	if (full->answered)
-		return true;
+		return full->given_up || is_complete(hops, ttl, SIZE_FULL);
 	if (small->answered && settled)
 		return true;
 	return full->given_up && (passed || (small->given_up && !small->answered));

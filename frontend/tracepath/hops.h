@@ -18,6 +18,7 @@ struct hops_config {
 	bool wait_exact;  /* the user's: slow answers do not lengthen it */
 	bool scout;       /* a probe to max_hops tells how far the destination is */
 	bool sized;       /* full size is more than small size */
+	bool all_tries;   /* a hop that has answered is probed until all tries are made */
 };
 
 enum probe_size { SIZE_FULL, SIZE_SMALL, SIZES };
@@ -27,7 +28,8 @@ struct ask {
 	bool open; /* small ones: wanted; full ones are by the window */
 	bool answered;
 	bool given_up;
-	unsigned tries; /* probes sent */
+	unsigned tries;   /* probes sent */
+	unsigned answers; /* to them */
 	int64_t first_ns;
 	int64_t last_ns;
 	int64_t not_before_ns;
@@ -61,6 +63,9 @@ bool hops_next(struct hops *hops, int64_t now_ns, uint8_t *ttl, enum probe_size 
 void hops_sent(struct hops *hops, uint8_t ttl, enum probe_size size, int64_t now_ns);
 /* The probe did not leave; it is to be sent at `at_ns`. */
 void hops_not_sent(struct hops *hops, uint8_t ttl, enum probe_size size, int64_t at_ns);
+
+/* Fills in all but the TTL and the times of a hop that answered so. */
+void hops_describe(struct trace_hop *hop, const struct trace_answer *answer);
 
 /* An answer of the hop or the destination to try `try` (1: the first) of a probe; `size` is
  * SIZE_FULL if its packet was not smaller than full size is now. */

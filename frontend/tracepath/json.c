@@ -1,6 +1,6 @@
 /*
  * A trace as one JSON document, or as one event a line while it runs. tracepath(8) and
- * tests/lab/tracepath.schema.json describe them. Pure functions, in tracepath.
+ * tracepath.schema.json describe them. Pure functions, in tracepath.
  */
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +19,7 @@ static const char *const stop_names[] = {
 	[TRACE_STOP_INTERRUPT] = "deadline",
 	[TRACE_STOP_BLACKHOLE] = "blackhole",
 	[TRACE_STOP_ERROR] = "error",
+	[TRACE_STOP_PROBES] = "probes",
 };
 
 static const char *const outcome_names[] = {
@@ -170,7 +171,7 @@ static void print_extension(struct trace_page *page, const struct trace_hop *hop
 	view_print(page, "]");
 }
 
-static void print_hop(struct trace_page *page, const struct trace_hop *hop, const char *name)
+void json_hop(struct trace_page *page, const struct trace_hop *hop, const char *name)
 {
 	view_print(page, "\"ttl\":%u,\"outcome\":\"%s\"", hop->ttl, outcome_names[hop->outcome]);
 	if (hop->outcome == TRACE_UNREACHABLE)
@@ -181,6 +182,8 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 	for (unsigned i = 0; i < hop->rtts; i++)
 		view_print(page, "%s%.3f", i ? "," : "", (double)hop->rtt_ns[i] / NS_PER_MS);
 	view_print(page, "]");
+	if (hop->sent != 0)
+		view_print(page, ",\"sent\":%u", hop->sent);
 	if (hop->ttl_uncertain)
 		view_print(page, ",\"ttl_uncertain\":true");
 	if (hop->has_back)
@@ -202,16 +205,21 @@ static void print_known(struct trace_page *page, const char *name, bool known, u
 		view_print(page, "\"%s\":null,", name);
 }
 
+void json_stop(struct trace_page *page, enum trace_stop stop, int error)
+{
+	view_print(page, "\"stop_reason\":\"%s\"", stop_names[stop]);
+	if (stop == TRACE_STOP_ERROR) {
+		view_print(page, ",\"error\":");
+		print_string(page, page->error ? page->error : strerror(error));
+	}
+}
+
 static void print_result(struct trace_page *page, const struct trace_result *result)
 {
 	print_known(page, "pmtu", result->has_mtu, result->mtu_bytes);
 	print_known(page, "hop_count", result->has_hops, result->hops);
 	print_known(page, "back", result->has_back, result->back_hops);
-	view_print(page, "\"stop_reason\":\"%s\"", stop_names[result->stop]);
-	if (result->stop == TRACE_STOP_ERROR) {
-		view_print(page, ",\"error\":");
-		print_string(page, page->error ? page->error : strerror(result->error));
-	}
+	json_stop(page, result->stop, result->error);
 }
 
 static void print_address(struct trace_page *page, const char *key, bool known,
@@ -226,7 +234,7 @@ static void print_address(struct trace_page *page, const char *key, bool known,
 		view_print(page, ",\"%s\":null", key);
 }
 
-static void print_head(struct trace_page *page)
+void json_head(struct trace_page *page)
 {
 	view_print(page, "\"version\":%d,\"destination\":", FORMAT_VERSION);
 	print_string(page, page->destination);
@@ -238,6 +246,8 @@ static void print_head(struct trace_page *page)
 		view_print(page, ",\"family\":null");
 	view_print(page, ",\"protocol\":\"%s\",\"transport\":\"%s\",\"started\":\"%s\"",
 		   page->protocol, page->transport, page->started);
+	if (page->paths)
+		view_print(page, ",\"paths\":true");
 }
 
 /* --- the document ----------------------------------------------------------------------------- */
@@ -245,7 +255,7 @@ static void print_head(struct trace_page *page)
 static void json_begin(struct trace_page *page)
 {
 	view_print(page, "{");
-	print_head(page);
+	json_head(page);
 	view_print(page, ",\"hops\":[");
 }
 
@@ -282,11 +292,11 @@ static void keep_step(struct trace_page *page, const struct trace_step *step, co
 	page->step[page->steps++] = step;
 }
 
-static void json_hop(struct trace_page *page, const struct trace_hop *hop, const char *name)
+static void document_hop(struct trace_page *page, const struct trace_hop *hop, const char *name)
 {
 	view_print(page, "%s\n{", page->any_hop ? "," : "");
 	page->any_hop = true;
-	print_hop(page, hop, name);
+	json_hop(page, hop, name);
 	print_kept_steps(page, hop->ttl);
 	view_print(page, "}");
 }
@@ -312,13 +322,16 @@ static void json_fact(struct trace_page *page, const struct trace_fact *fact, co
 		keep_step(page, fact->step, name);
 		break;
 	case TRACE_FACT_HOP:
-		json_hop(page, fact->hop, name);
+		document_hop(page, fact->hop, name);
 		break;
 	case TRACE_FACT_END:
 		json_rest(page);
 		view_print(page, "\n],");
 		print_result(page, fact->result);
 		view_print(page, "}\n");
+		break;
+	case TRACE_FACT_PATHS:
+	case TRACE_FACT_PATHS_END:
 		break;
 	}
 }
@@ -328,7 +341,7 @@ static void json_fact(struct trace_page *page, const struct trace_fact *fact, co
 static void jsonl_begin(struct trace_page *page)
 {
 	view_print(page, "{\"event\":\"start\",");
-	print_head(page);
+	json_head(page);
 	view_print(page, "}\n");
 }
 
@@ -341,12 +354,15 @@ static void jsonl_fact(struct trace_page *page, const struct trace_fact *fact, c
 		break;
 	case TRACE_FACT_HOP:
 		view_print(page, "{\"event\":\"hop\",");
-		print_hop(page, fact->hop, name);
+		json_hop(page, fact->hop, name);
 		break;
 	case TRACE_FACT_END:
 		view_print(page, "{\"event\":\"end\",");
 		print_result(page, fact->result);
 		break;
+	case TRACE_FACT_PATHS:
+	case TRACE_FACT_PATHS_END:
+		return;
 	}
 	view_print(page, "}\n");
 }

@@ -23,6 +23,7 @@ enum {
 	OPTION_JSONL,
 	OPTION_FLOW,
 	OPTION_BROKER,
+	OPTION_PATHS,
 };
 
 static const char usage[] =
@@ -43,15 +44,17 @@ static const char usage[] =
 	"  -n             no dns name resolution\n"
 	"  -P <protocol>  probe with icmp, udp or tcp (udp)\n"
 	"  -p <port>      use destination <port> (udp: from 44444 up, tcp: 80)\n"
-	"  -q <tries>     tries per hop, 1 to 10 (3)\n"
+	"  -q <tries>     probe each hop so often, 1 to 10, and print loss and times\n"
 	"  -s <address>   send from this address\n"
 	"  -V             print version and exit\n"
 	"  -W <seconds>   longest wait for the answer to one try (1)\n"
 	"  -w <seconds>   end after this time with what is known\n"
+	"  -x             print MPLS labels and interfaces that routers tell\n"
 	"  --broker <path>  the privileged program, with -P icmp\n"
 	"  --flow <n>     keep to one of the paths that routers balance over\n"
 	"  --json         one JSON document\n"
 	"  --jsonl        one JSON event a line, as it happens\n"
+	"  --paths        find all paths that routers balance over\n"
 	"  <destination>  dns name or ip address\n"
 	"\n"
 	"For more details see tracepath(8).\n";
@@ -63,6 +66,7 @@ static const struct option long_options[] = {
 	{"jsonl", no_argument, NULL, OPTION_JSONL},
 	{"flow", required_argument, NULL, OPTION_FLOW},
 	{"broker", required_argument, NULL, OPTION_BROKER},
+	{"paths", no_argument, NULL, OPTION_PATHS},
 	{NULL, 0, NULL, 0},
 };
 
@@ -176,6 +180,13 @@ static bool take_number(struct tracepath_options *options, int option)
 	}
 }
 
+static int end_output(const struct tracepath_options *options)
+{
+	if (fflush(stdout) == 0)
+		return EXIT_SUCCESS;
+	return complain(options, STATUS_WRONG, "standard output: %s", strerror(errno));
+}
+
 /* Returns −1 to go on, or an exit status. */
 static int take_option(struct tracepath_options *options, int option)
 {
@@ -196,7 +207,7 @@ static int take_option(struct tracepath_options *options, int option)
 		break;
 	case 'h':
 		fputs(usage, stdout);
-		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+		return end_output(options);
 	case 'I':
 		options->device = optarg;
 		break;
@@ -211,7 +222,7 @@ static int take_option(struct tracepath_options *options, int option)
 		break;
 	case 'V':
 		printf("tracepath from postern %s\n", POSTERN_VERSION);
-		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+		return end_output(options);
 	case 'W':
 		good = seconds(options, "wait", optarg, &options->wait_ns);
 		options->wait_given = true;
@@ -224,6 +235,12 @@ static int take_option(struct tracepath_options *options, int option)
 		break;
 	case OPTION_JSONL:
 		options->format = FORMAT_JSONL;
+		break;
+	case OPTION_PATHS:
+		options->paths = true;
+		break;
+	case 'x':
+		options->extensions = true;
 		break;
 	case OPTION_BROKER:
 		options->broker = optarg;
@@ -251,6 +268,8 @@ static int take_destination(struct tracepath_options *options, char *text)
 		options->port = (uint16_t)value;
 		options->port_given = true;
 	}
+	if (options->paths && options->length_bytes != 0)
+		return complain(options, STATUS_USAGE, "either --paths or -l, not both");
 	if (options->port_given && options->protocol == IPPROTO_ICMP)
 		return complain(options, STATUS_USAGE, "icmp has no ports");
 	if (!options->port_given && options->protocol == IPPROTO_UDP)
@@ -279,7 +298,7 @@ int tracepath_parse(int argc, char **argv, struct tracepath_options *options)
 	if (strcmp(options->program, "tracepath6") == 0)
 		options->family = 6;
 	argv[0] = options->program; /* what getopt's complaints begin with */
-	while ((option = getopt_long(argc, argv, "46bef:hI:l:m:nP:p:q:s:VW:w:", long_options,
+	while ((option = getopt_long(argc, argv, "46bef:hI:l:m:nP:p:q:s:VW:w:x", long_options,
 				     NULL)) != -1) {
 		int status = take_option(options, option);
 

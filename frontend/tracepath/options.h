@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum tracepath_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_JSONL };
+enum tracepath_format { FORMAT_TEXT, FORMAT_JSON, FORMAT_JSONL, FORMATS };
 
 enum {
 	STATUS_WRONG = 1, /* a value that cannot be, or no trace */
@@ -35,6 +35,8 @@ struct tracepath_options {
 	bool port_given;
 	bool has_flow;
 	uint32_t flow;
+	bool paths;
+	bool extensions;    /* -x */
 	const char *device; /* NULL: by route */
 	const char *source; /* NULL: by route */
 	const char *broker; /* NULL: the usual one */

@@ -70,7 +70,7 @@ static void print_host(struct trace_page *page, const uint8_t address[16], uint3
 	}
 }
 
-static void print_time(struct trace_page *page, int64_t time_ns)
+void text_time(struct trace_page *page, int64_t time_ns)
 {
 	long long us = time_ns / NS_PER_US;
 
@@ -97,13 +97,112 @@ static const char *mark(const struct trace_page *page, const struct trace_hop *h
 	return "!H";
 }
 
+void text_host(struct trace_page *page, const struct trace_hop *hop, const char *name)
+{
+	print_host(page, hop->address, hop->scope, name);
+}
+
+void text_mark(struct trace_page *page, const struct trace_hop *hop)
+{
+	if (hop->outcome == TRACE_REACHED)
+		view_print(page, "reached");
+	else if (hop->outcome == TRACE_UNREACHABLE)
+		view_print(page, "%s", mark(page, hop));
+}
+
+/* Each piece begins with a comma unless it is the first. */
+static void print_interface(struct trace_page *page, const struct extension_interface *interface)
+{
+	static const char *const roles[] = {"INC", "SUB", "OUT", "NXT"};
+	char text[VIEW_ADDRESS_BYTES];
+	const char *comma = "";
+
+	view_print(page, "%s:", roles[interface->role & 3]);
+	if (interface->has_index) {
+		view_print(page, "%u", interface->index);
+		comma = ",";
+	}
+	if (interface->address_family != 0) {
+		view_print(
+			page, "%s%s", comma,
+			view_address(page, interface->address_family, interface->address, 0, text));
+		comma = ",";
+	}
+	if (interface->name[0] != '\0') {
+		view_print(page, "%s\"%s\"", comma, interface->name);
+		comma = ",";
+	}
+	if (interface->has_mtu)
+		view_print(page, "%smtu=%u", comma, interface->mtu_bytes);
+}
+
+/* As traceroute -e does. */
+static void print_extension(struct trace_page *page, const struct extension_info *info)
+{
+	view_print(page, "<");
+	for (size_t i = 0; i < info->mpls_count; i++) {
+		const struct extension_mpls *label = &info->mpls[i];
+
+		view_print(page, "%sL=%u,E=%u,S=%u,T=%u", i ? "/" : "MPLS:", label->label,
+			   label->traffic_class, label->bottom_of_stack, label->ttl);
+	}
+	for (size_t i = 0; i < info->interface_count; i++) {
+		view_print(page, "%s", i + info->mpls_count > 0 ? ";" : "");
+		print_interface(page, &info->interfaces[i]);
+	}
+	view_print(page, "> ");
+}
+
+static void print_ms(struct trace_page *page, int64_t time_ns)
+{
+	long long us = time_ns / NS_PER_US;
+
+	view_print(page, "%lld.%03lld", us / US_PER_MS, us % US_PER_MS);
+}
+
+static void print_statistics(struct trace_page *page, const struct trace_hop *hop)
+{
+	int64_t least_ns = hop->rtt_ns[0];
+	int64_t most_ns = hop->rtt_ns[0];
+	int64_t sum_ns = 0;
+
+	for (unsigned i = 0; i < hop->rtts; i++) {
+		least_ns = hop->rtt_ns[i] < least_ns ? hop->rtt_ns[i] : least_ns;
+		most_ns = hop->rtt_ns[i] > most_ns ? hop->rtt_ns[i] : most_ns;
+		sum_ns += hop->rtt_ns[i];
+	}
+	view_print(page, "loss %u%% min/avg/max ", 100 * (hop->sent - hop->rtts) / hop->sent);
+	print_ms(page, least_ns);
+	view_print(page, "/");
+	print_ms(page, sum_ns / hop->rtts);
+	view_print(page, "/");
+	print_ms(page, most_ns);
+	view_print(page, " ms");
+}
+
+void text_details(struct trace_page *page, const struct trace_hop *hop)
+{
+	const struct extension_info *info = &hop->extension;
+	bool told = page->extensions && hop->has_extension &&
+		    info->mpls_count + info->interface_count > 0;
+	bool counted = page->statistics && hop->rtts > 0 && hop->sent >= hop->rtts;
+
+	/* A time has a blank behind it already. */
+	if ((told || counted) && hop->outcome != TRACE_EXPIRED)
+		view_print(page, " ");
+	if (told)
+		print_extension(page, info);
+	if (counted)
+		print_statistics(page, hop);
+}
+
 static void print_step(struct trace_page *page, const struct trace_step *step, const char *name)
 {
 	if (step->local) {
 		view_print(page, "%2d?: %-32s ", step->ttl, "[LOCALHOST]");
 		/* iputils has a time for IPv6 only. */
 		if (page->family == 6)
-			print_time(page, step->rtt_ns);
+			text_time(page, step->rtt_ns);
 		view_print(page, "pmtu %u\n", step->mtu_bytes);
 		return;
 	}
@@ -113,7 +212,7 @@ static void print_step(struct trace_page *page, const struct trace_step *step, c
 	else
 		print_column(page, "[UNKNOWN]");
 	if (!step->black_hole)
-		print_time(page, step->rtt_ns);
+		text_time(page, step->rtt_ns);
 	view_print(page, "pmtu %u", step->mtu_bytes);
 	if (step->black_hole && step->has_after_hop)
 		view_print(page, " (black hole after hop %u)", step->after_hop);
@@ -136,13 +235,11 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 	}
 	view_print(page, hop->ttl_uncertain ? "%2d?: " : "%2d:  ", hop->ttl);
 	print_host(page, hop->address, hop->scope, name);
-	print_time(page, hop->rtt_ns[0]);
-	if (hop->outcome == TRACE_REACHED)
-		view_print(page, "reached");
-	else if (hop->outcome == TRACE_UNREACHABLE)
-		view_print(page, "%s", mark(page, hop));
-	else if (hop->has_back && hop->back_hops != hop->ttl)
+	text_time(page, hop->rtt_ns[0]);
+	text_mark(page, hop);
+	if (hop->outcome == TRACE_EXPIRED && hop->has_back && hop->back_hops != hop->ttl)
 		view_print(page, "asymm %2u ", hop->back_hops);
+	text_details(page, hop);
 	view_print(page, "\n");
 }
 
@@ -153,13 +250,19 @@ static bool is_cut_short(const struct trace_page *page, const struct trace_resul
 	       (result->stop == TRACE_STOP_ERROR && page->any_line);
 }
 
+void text_cut_short(struct trace_page *page, enum trace_stop stop, int error)
+{
+	view_print(page, "     Cut short: %s\n",
+		   stop == TRACE_STOP_DEADLINE    ? "deadline"
+		   : stop == TRACE_STOP_INTERRUPT ? "interrupted"
+		   : stop == TRACE_STOP_PROBES    ? "too many probes"
+						  : strerror(error));
+}
+
 static void print_end(struct trace_page *page, const struct trace_result *result)
 {
 	if (is_cut_short(page, result)) {
-		view_print(page, "     Cut short: %s\n",
-			   result->stop == TRACE_STOP_DEADLINE    ? "deadline"
-			   : result->stop == TRACE_STOP_INTERRUPT ? "interrupted"
-								  : strerror(result->error));
+		text_cut_short(page, result->stop, result->error);
 		return;
 	}
 	if (result->stop == TRACE_STOP_BLACKHOLE)
@@ -214,6 +317,9 @@ static void text_fact(struct trace_page *page, const struct trace_fact *fact, co
 		break;
 	case TRACE_FACT_END:
 		print_end(page, fact->result);
+		break;
+	case TRACE_FACT_PATHS:
+	case TRACE_FACT_PATHS_END:
 		break;
 	}
 }

@@ -20,16 +20,18 @@
 #include <unistd.h>
 
 #include "common/record.h"
-#include "common/wire.h"
 #include "frontend/command.h"
+#include "frontend/process/advice.h"
 #include "frontend/process/clock.h"
 #include "frontend/process/output.h"
 #include "frontend/tracepath/answer.h"
 #include "frontend/tracepath/engine.h"
 #include "frontend/tracepath/names.h"
 #include "frontend/tracepath/options.h"
+#include "frontend/tracepath/paths.h"
 #include "frontend/tracepath/report.h"
 #include "frontend/tracepath/view.h"
+#include "frontend/transport/ip_family.h"
 #include "frontend/transport/local_route.h"
 #include "frontend/transport/transport.h"
 #include "policy/sandbox.h"
@@ -61,6 +63,8 @@ struct tracepath {
 	int64_t route_ns; /* how long it took to find the route */
 	struct transport *transport;
 	struct trace *trace;
+	struct paths *paths;              /* with --paths, in place of `trace` */
+	uint32_t flow_probe[PATHS_FLOWS]; /* the last probe of each flow, and one more */
 	struct names *names;
 	struct output output;
 	struct trace_page page;
@@ -68,15 +72,17 @@ struct tracepath {
 	int signal_fd;
 	bool ready;
 	int down_error;
-	char down_why[512];
+	char down_why[ADVICE_BYTES];
 	int output_error; /* errno */
 	bool output_closed;
 	bool output_blocked;
 	bool interrupted;
-	bool one_in_flight;  /* with --flow the ports do not tell UDP probes apart */
+	bool one_in_flight;  /* of a flow: its ports do not tell UDP and TCP probes apart */
 	bool shows_progress; /* text on a terminal */
 	uint32_t progress_bytes;
-	struct trace_result result;
+	enum trace_stop stop; /* why the trace ended */
+	int stop_error;       /* errno, with TRACE_STOP_ERROR */
+	bool reached;
 };
 
 static int fail(struct tracepath *tracepath, const char *format, ...)
@@ -86,7 +92,12 @@ static int fail(struct tracepath *tracepath, const char *format, ...)
 static int fail(struct tracepath *tracepath, const char *format, ...)
 {
 	const struct trace_result result = {.stop = TRACE_STOP_ERROR};
-	const struct trace_fact end = {.kind = TRACE_FACT_END, .result = &result};
+	const struct paths_result paths_result = {.stop = TRACE_STOP_ERROR};
+	const struct trace_fact end = {
+		.kind = tracepath->options.paths ? TRACE_FACT_PATHS_END : TRACE_FACT_END,
+		.result = &result,
+		.paths_result = &paths_result,
+	};
 	char why[512];
 	va_list arguments;
 
@@ -121,7 +132,7 @@ static void on_down(void *context, uint32_t lost, int error, const char *why)
 	if (tracepath->down_error != 0 || !(lost & wanted_feature(tracepath)))
 		return;
 	tracepath->down_error = error ? error : EIO;
-	snprintf(tracepath->down_why, sizeof tracepath->down_why, "%s", why);
+	advice_write(tracepath->down_why, why);
 }
 
 static void on_ready(void *context, uint32_t features)
@@ -131,9 +142,10 @@ static void on_ready(void *context, uint32_t features)
 	char why[128];
 
 	tracepath->ready = true;
-	snprintf(why, sizeof why, "%s over IPv%u does not work here; 'postern doctor' says why",
+	snprintf(why, sizeof why, "%s over IPv%u does not work here",
 		 tracepath->options.protocol_name, tracepath->request.family);
-	if (!(features & wanted))
+	/* Sockets of its own are tried, as iputils does: the kernel says what is wrong. */
+	if (wanted & (FEATURE_ICMP | FEATURE_ICMP << FEATURE_IPV6_SHIFT) && !(features & wanted))
 		on_down(tracepath, wanted, EPROTONOSUPPORT, why);
 }
 
@@ -144,15 +156,52 @@ static void on_result(void *context, const struct probe_result *result)
 
 	if (tracepath->trace != NULL)
 		trace_answer(tracepath->trace, clock_now_ns(), (uint16_t)result->cookie, &answer);
+	else if (tracepath->paths != NULL)
+		paths_answer(tracepath->paths, clock_now_ns(), (uint16_t)result->cookie, &answer);
 }
 
 static void on_fact(void *context, const struct trace_fact *fact)
 {
 	struct tracepath *tracepath = context;
 
-	if (fact->kind == TRACE_FACT_END)
-		tracepath->result = *fact->result;
+	if (fact->kind == TRACE_FACT_END) {
+		tracepath->stop = fact->result->stop;
+		tracepath->stop_error = fact->result->error;
+		tracepath->reached = fact->result->reached;
+	} else if (fact->kind == TRACE_FACT_PATHS_END) {
+		tracepath->stop = fact->paths_result->stop;
+		tracepath->stop_error = fact->paths_result->error;
+		tracepath->reached = fact->paths_result->reached;
+	}
 	report_fact(&tracepath->report, fact, clock_now_ns());
+}
+
+/* --- the two engines -------------------------------------------------------------------------- */
+
+static bool next_probe(struct tracepath *tracepath, struct trace_probe *probe)
+{
+	return tracepath->paths != NULL ? paths_next(tracepath->paths, clock_now_ns(), probe)
+					: trace_next(tracepath->trace, clock_now_ns(), probe);
+}
+
+static int64_t engine_wake_ns(const struct tracepath *tracepath)
+{
+	return tracepath->paths != NULL ? paths_wake_ns(tracepath->paths)
+					: trace_wake_ns(tracepath->trace);
+}
+
+static bool engine_ended(const struct tracepath *tracepath)
+{
+	return tracepath->paths != NULL ? paths_ended(tracepath->paths)
+					: trace_ended(tracepath->trace);
+}
+
+static void stop_engine(struct tracepath *tracepath, enum trace_stop stop, int error)
+{
+	if (tracepath->paths != NULL)
+		paths_stop(tracepath->paths, stop, error);
+	else
+		trace_stop(tracepath->trace, stop, error);
 }
 
 /* --- the destination -------------------------------------------------------------------------- */
@@ -284,16 +333,23 @@ static void fill_request(struct tracepath *tracepath)
 	request->port = options->port;
 	if (options->protocol != IPPROTO_TCP)
 		request->flags |= REQUEST_DONT_FRAGMENT;
-	if (options->has_flow) {
-		tracepath->one_in_flight = options->protocol == IPPROTO_UDP;
+	if (options->has_flow || options->paths) {
+		tracepath->one_in_flight = options->protocol != IPPROTO_ICMP;
 		request->flags |= REQUEST_FLOW;
 		request->flow = options->flow;
 	}
+	/* Flows differ in the destination port, too, unless one was asked for. */
+	if (options->paths && options->protocol == IPPROTO_UDP && !options->port_given)
+		request->port = 0;
 }
 
 /* What there is to say before the destination is known. */
 static void open_page(struct tracepath *tracepath)
 {
+	static const struct trace_view *const views[][FORMATS] = {
+		{&trace_text_view, &trace_json_view, &trace_jsonl_view},
+		{&paths_text_view, &paths_json_view, &paths_jsonl_view},
+	};
 	const struct tracepath_options *options = &tracepath->options;
 	time_t now = time(NULL);
 	struct tm utc;
@@ -302,14 +358,16 @@ static void open_page(struct tracepath *tracepath)
 		.output = &tracepath->output,
 		.destination = options->destination,
 		.protocol = options->protocol_name,
-		.transport = options->protocol == IPPROTO_ICMP ? "broker" : "direct",
+		.transport = "direct",
 		.next_ttl = (uint8_t)options->first_ttl,
 		.both = options->both,
+		.extensions = options->extensions,
+		.statistics = options->tries_given && !options->paths,
+		.paths = options->paths,
+		.first_flow = options->flow,
 	};
 	tracepath->report = (struct trace_report){
-		.view = options->format == FORMAT_JSON    ? &trace_json_view
-			: options->format == FORMAT_JSONL ? &trace_jsonl_view
-							  : &trace_text_view,
+		.view = views[options->paths][options->format],
 		.page = &tracepath->page,
 	};
 	if (gmtime_r(&now, &utc) != NULL)
@@ -328,7 +386,7 @@ static void fill_page(struct tracepath *tracepath)
 	page->has_source = tracepath->route_error == 0;
 	memcpy(page->source, tracepath->route.source, sizeof page->source);
 	/* The name of the interface cannot be looked up in the sandbox. */
-	if (wire_is_link_local(request->family, request->destination) &&
+	if (ip_family_is_link_local(request->family, request->destination) &&
 	    if_indextoname(request->ifindex, page->device) != NULL)
 		page->scope = request->ifindex;
 	tracepath->report.names = tracepath->names;
@@ -346,6 +404,7 @@ static bool begin_trace(struct tracepath *tracepath)
 			 .tries_exact = options->tries_given || tracepath->one_in_flight,
 			 .wait_ns = options->wait_ns,
 			 .wait_exact = options->wait_given,
+			 .all_tries = options->tries_given,
 			 .scout = options->protocol != IPPROTO_TCP && !tracepath->one_in_flight,
 			 .sized = true},
 		.deadline_ns = options->deadline_ns,
@@ -373,6 +432,25 @@ static bool begin_trace(struct tracepath *tracepath)
 		config.local_mtu_bytes = tracepath->route.mtu_bytes;
 	tracepath->trace = trace_new(&config, on_fact, tracepath, clock_now_ns());
 	return tracepath->trace != NULL;
+}
+
+static bool begin_paths(struct tracepath *tracepath)
+{
+	const struct tracepath_options *options = &tracepath->options;
+	bool one_port = options->protocol == IPPROTO_UDP && options->port_given;
+	const struct paths_config config = {
+		.first_ttl = (uint8_t)options->first_ttl,
+		.max_hops = (uint8_t)options->max_hops,
+		.tries = options->tries,
+		.wait_ns = options->wait_ns,
+		.deadline_ns = options->deadline_ns,
+		.flows = one_port ? TRANSPORT_ONE_PORT_FLOWS : PATHS_FLOWS,
+		.one_per_flow = tracepath->one_in_flight,
+		.bytes = options->protocol == IPPROTO_TCP ? 0 : SMALL_BYTES,
+	};
+
+	tracepath->paths = paths_new(&config, on_fact, tracepath, clock_now_ns());
+	return tracepath->paths != NULL;
 }
 
 /* Signals become readable, so that they end the trace between two steps of it. */
@@ -431,16 +509,19 @@ static void send_probes(struct tracepath *tracepath)
 {
 	struct trace_probe next;
 
-	while (trace_next(tracepath->trace, clock_now_ns(), &next)) {
+	while (next_probe(tracepath, &next)) {
 		struct probe_request request = tracepath->request;
+		uint32_t *last = &tracepath->flow_probe[next.flow];
 
-		/* An answer that shows no nonce is credited to the only open probe. */
-		if (tracepath->one_in_flight && next.id > 0)
-			transport_cancel(tracepath->transport, next.id - 1u);
+		/* An answer that shows no nonce is credited to the only open probe of a flow. */
+		if (tracepath->one_in_flight && *last > 0)
+			transport_cancel(tracepath->transport, *last - 1);
+		*last = next.id + 1u;
 		request.cookie = next.id;
+		request.flow += next.flow;
 		request.ttl = next.ttl;
 		request.size_bytes = (uint16_t)next.bytes;
-		if (request.protocol == IPPROTO_UDP && !tracepath->options.has_flow)
+		if (request.protocol == IPPROTO_UDP && !(request.flags & REQUEST_FLOW))
 			request.port = next_port(request.port, next.id);
 		transport_probe(tracepath->transport, &request);
 	}
@@ -451,8 +532,8 @@ static void show_progress(struct tracepath *tracepath)
 {
 	uint32_t bytes;
 
-	if (!tracepath->shows_progress || !trace_searching(tracepath->trace, &bytes) ||
-	    bytes == tracepath->progress_bytes)
+	if (!tracepath->shows_progress || tracepath->trace == NULL ||
+	    !trace_searching(tracepath->trace, &bytes) || bytes == tracepath->progress_bytes)
 		return;
 	tracepath->progress_bytes = bytes;
 	view_progress(&tracepath->page, bytes);
@@ -561,28 +642,28 @@ static void show_rest(struct tracepath *tracepath, int64_t names_until_ns)
 
 static void trace_and_show(struct tracepath *tracepath)
 {
-	struct trace *trace = tracepath->trace;
 	int64_t names_until_ns = INT64_MAX;
 
 	if (tracepath->options.deadline_ns != 0)
 		names_until_ns = clock_now_ns() + tracepath->options.deadline_ns;
 	if (tracepath->route_error != 0)
-		trace_stop(trace, TRACE_STOP_ERROR, tracepath->route_error);
+		stop_engine(tracepath, TRACE_STOP_ERROR, tracepath->route_error);
 	tracepath->report.view->begin(&tracepath->page);
-	while (!trace_ended(trace) && !tracepath->output_closed) {
+	while (!engine_ended(tracepath) && !tracepath->output_closed) {
 		transport_dispatch(tracepath->transport, RESULTS_A_TURN);
 		if (read_signals(tracepath))
-			trace_stop(trace, TRACE_STOP_INTERRUPT, 0);
+			stop_engine(tracepath, TRACE_STOP_INTERRUPT, 0);
 		if (tracepath->down_error != 0)
-			trace_stop(trace, TRACE_STOP_ERROR, tracepath->down_error);
+			stop_engine(tracepath, TRACE_STOP_ERROR, tracepath->down_error);
 		send_probes(tracepath);
 		int64_t show_ns = report_show(&tracepath->report, clock_now_ns());
 
 		show_progress(tracepath);
 		write_lines(tracepath);
-		if (!trace_ended(trace))
-			wait_until(tracepath,
-				   show_ns < trace_wake_ns(trace) ? show_ns : trace_wake_ns(trace));
+		int64_t wake_ns = engine_wake_ns(tracepath);
+
+		if (!engine_ended(tracepath))
+			wait_until(tracepath, show_ns < wake_ns ? show_ns : wake_ns);
 	}
 	show_rest(tracepath, names_until_ns);
 }
@@ -602,12 +683,12 @@ static int exit_status(const struct tracepath *tracepath)
 		return EXIT_FAILURE;
 	if (tracepath->down_error != 0)
 		fprintf(stderr, "%s: %s\n", options->program, tracepath->down_why);
-	else if (tracepath->result.stop == TRACE_STOP_ERROR)
+	else if (tracepath->stop == TRACE_STOP_ERROR)
 		fprintf(stderr, "%s: %s: %s\n", options->program, options->destination,
-			strerror(tracepath->result.error));
-	if (tracepath->result.stop == TRACE_STOP_ERROR)
+			strerror(tracepath->stop_error));
+	if (tracepath->stop == TRACE_STOP_ERROR)
 		return STATUS_WRONG;
-	return options->reached_or_fail && !tracepath->result.reached ? STATUS_WRONG : EXIT_SUCCESS;
+	return options->reached_or_fail && !tracepath->reached ? STATUS_WRONG : EXIT_SUCCESS;
 }
 
 static int run(struct tracepath *tracepath, const struct transport_sink *sink)
@@ -619,7 +700,9 @@ static int run(struct tracepath *tracepath, const struct transport_sink *sink)
 	if (!wait_for_transport(tracepath))
 		return tracepath->interrupted ? EXIT_FAILURE
 					      : fail(tracepath, "%s", tracepath->down_why);
-	if (!begin_trace(tracepath))
+	if (transport_uses_broker(tracepath->transport, &tracepath->request))
+		tracepath->page.transport = "broker";
+	if (!(tracepath->options.paths ? begin_paths(tracepath) : begin_trace(tracepath)))
 		return fail(tracepath, "no memory");
 	trace_and_show(tracepath);
 	return exit_status(tracepath);
@@ -642,6 +725,7 @@ int tracepath_main(int argc, char **argv)
 			transport_close(tracepath->transport);
 		names_end(tracepath->names);
 		trace_free(tracepath->trace);
+		paths_free(tracepath->paths);
 		output_close(&tracepath->output);
 	}
 	free(tracepath);

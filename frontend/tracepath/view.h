@@ -34,8 +34,12 @@ struct trace_page {
 	const char *protocol;           /* "udp" */
 	const char *transport;          /* "direct", "broker" */
 	char started[32];               /* when, as RFC 3339 writes it */
-	const char *error; /* why there is no trace; NULL: the errno of the result tells */
-	bool both;         /* name and address */
+	const char *error;   /* why there is no trace; NULL: the errno of the result tells */
+	bool both;           /* name and address */
+	bool extensions;     /* of ICMP messages, in the text, too */
+	bool statistics;     /* of a hop's round-trip times, in the text, too */
+	bool paths;          /* the facts are those of the multipath engine */
+	uint32_t first_flow; /* what the multipath engine's flow 0 stands for */
 	/* of the text: */
 	uint8_t next_ttl; /* the hop that the next line is about */
 	bool any_line;
@@ -56,6 +60,10 @@ struct trace_view {
 extern const struct trace_view trace_text_view;
 extern const struct trace_view trace_json_view;
 extern const struct trace_view trace_jsonl_view;
+/* Of the multipath engine's facts. */
+extern const struct trace_view paths_text_view;
+extern const struct trace_view paths_json_view;
+extern const struct trace_view paths_jsonl_view;
 
 /* Adds formatted text to the page; at most 1 KiB at once. */
 void view_print(struct trace_page *page, const char *format, ...)
@@ -68,5 +76,26 @@ void view_progress(struct trace_page *page, uint32_t bytes);
 /* The address as people write it, with %interface if it has a scope. */
 const char *view_address(const struct trace_page *page, uint8_t family, const uint8_t address[16],
 			 uint32_t scope, char text[VIEW_ADDRESS_BYTES]);
+
+/* --- pieces of the text ----------------------------------------------------------------------- */
+
+/* Who answered, in the column of hosts. */
+void text_host(struct trace_page *page, const struct trace_hop *hop, const char *name);
+void text_time(struct trace_page *page, int64_t time_ns);
+/* The end of a path as iputils marks it: reached, !H and so on; nothing for a router. */
+void text_mark(struct trace_page *page, const struct trace_hop *hop);
+/* What page->extensions and page->statistics ask for. */
+void text_details(struct trace_page *page, const struct trace_hop *hop);
+/* Why the trace ended before its time. */
+void text_cut_short(struct trace_page *page, enum trace_stop stop, int error);
+
+/* --- pieces of the JSON ----------------------------------------------------------------------- */
+
+/* What is known of the trace at its begin, without braces. */
+void json_head(struct trace_page *page);
+/* A hop, without braces. */
+void json_hop(struct trace_page *page, const struct trace_hop *hop, const char *name);
+/* stop_reason and error, without braces. */
+void json_stop(struct trace_page *page, enum trace_stop stop, int error);
 
 #endif

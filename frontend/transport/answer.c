@@ -11,6 +11,7 @@
 #include "common/wire.h"
 #include "frontend/transport/echo.h"
 #include "frontend/transport/icmp_types.h"
+#include "frontend/transport/ip_family.h"
 
 enum {
 	SCTP_CHECKSUM_OFFSET = 8,
@@ -142,7 +143,7 @@ bool answer_read(const struct record_answer *answer, const uint8_t *data,
 		.reply_ttl = answer->ttl,
 	};
 	memcpy(result->responder, answer->responder, sizeof(result->responder));
-	if (is_link_local(probe->family, answer->responder))
+	if (ip_family_is_link_local(probe->family, answer->responder))
 		result->responder_ifindex = answer->ifindex;
 	if (answer->protocol == IPPROTO_SCTP)
 		return answer->data_bytes >= WIRE_SCTP_HEADER_BYTES &&

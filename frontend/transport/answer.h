@@ -1,7 +1,7 @@
 /*
  * Reads what an answer says that the broker passed on: checksum, ICMP type, quoted header, next-hop
  * MTU, extensions. Pure functions in the unprivileged front end. The broker has made sure that it
- * answers an open probe; its bytes are nevertheless those of a stranger on the network.
+ * answers an open probe; its bytes may nevertheless be forged.
  */
 #ifndef POSTERN_FRONTEND_TRANSPORT_ANSWER_H
 #define POSTERN_FRONTEND_TRANSPORT_ANSWER_H

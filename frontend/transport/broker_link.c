@@ -63,7 +63,7 @@ struct link {
 	int error;           /* with LINK_FAILED */
 	char why[WHY_BYTES]; /* the same */
 	struct slot slots[RECORD_SLOTS];
-	/* A ring of slots that wait, each in it at most once. */
+	/* A circular queue of slots that wait, each in it at most once. */
 	uint16_t queue[RECORD_SLOTS];
 	uint32_t queue_first, queue_count;
 	_Alignas(8) uint8_t message[MESSAGE_BYTES];

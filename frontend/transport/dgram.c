@@ -93,12 +93,6 @@ static void note_sent(struct dgram_probe *const *probes, int count, int64_t from
 		probes[i]->sent_ns = from_ns + each_ns * i + leave_ns;
 }
 
-/* The kernel has no buffer for now. */
-static bool is_passing(int error)
-{
-	return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == EINTR;
-}
-
 /* Over IPv6 a host without any address of the scope has no route, but EADDRNOTAVAIL. A source that
  * is not local has different errors in sendmsg(2), and one in bind(2). */
 static int send_error(const struct probe_request *request, int error)
@@ -144,7 +138,7 @@ static int send_messages(struct dgram *dgram, struct dgram_probe *const *probes,
 			continue;
 		}
 		int error = errno;
-		if (is_passing(error))
+		if (transport_error_passes(error))
 			break;
 		/* A flow label of our choice is refused while an exclusive lease of one exists in
 		 * this network namespace. The kernel's own label is constant for constant ports. */

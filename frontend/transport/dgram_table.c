@@ -1,5 +1,5 @@
 /*
- * The open probes of datagram sockets. Runs in the front end. Pure.
+ * The open probes of datagram sockets. Runs in the front end and makes no system call.
  */
 #include "frontend/transport/dgram_table.h"
 

@@ -1,7 +1,7 @@
 /*
  * The open probes of datagram sockets, found by what an answer shows: the socket, the probe's
- * destination and number, and as far as it is there, the payload. Runs in the front end. Pure; the
- * answers are what strangers sent.
+ * destination and number, and as far as it is there, the payload. Runs in the front end and makes
+ * no system call. Anyone may have sent the answers.
  */
 #ifndef POSTERN_FRONTEND_TRANSPORT_DGRAM_TABLE_H
 #define POSTERN_FRONTEND_TRANSPORT_DGRAM_TABLE_H

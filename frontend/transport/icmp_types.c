@@ -1,6 +1,5 @@
 /*
- * ICMP errors of both families (RFC 792, RFC 1191, RFC 4443, RFC 4884), and link-local addresses.
- * Pure functions in the front end.
+ * ICMP errors of both families (RFC 792, RFC 1191, RFC 4443, RFC 4884). Pure data in the front end.
  */
 #include "frontend/transport/icmp_types.h"
 
@@ -30,9 +29,4 @@ static const struct icmp_types icmp6 = {
 const struct icmp_types *icmp_types(uint8_t family)
 {
 	return family == 4 ? &icmp4 : &icmp6;
-}
-
-bool is_link_local(uint8_t family, const uint8_t *address)
-{
-	return family == 6 && address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
 }

@@ -1,11 +1,9 @@
 /*
- * ICMP errors of both families as data, and addresses that are valid on one link only. Runs in the
- * front end.
+ * ICMP errors of both families as data. Runs in the front end.
  */
 #ifndef POSTERN_FRONTEND_TRANSPORT_ICMP_TYPES_H
 #define POSTERN_FRONTEND_TRANSPORT_ICMP_TYPES_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct icmp_types {
@@ -18,8 +16,5 @@ struct icmp_types {
 
 /* `family` is 4 or 6. */
 const struct icmp_types *icmp_types(uint8_t family);
-
-/* RFC 4291 2.5.6. The address is in network byte order. */
-bool is_link_local(uint8_t family, const uint8_t *address);
 
 #endif

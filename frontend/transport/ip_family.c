@@ -1,5 +1,5 @@
 /*
- * IPv4 and IPv6 as data. Pure.
+ * IPv4 and IPv6 as data. Pure functions in the front end.
  */
 #include "frontend/transport/ip_family.h"
 
@@ -90,4 +90,9 @@ uint16_t ip_family_port(const struct sockaddr_storage *address)
 	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
 
 	return ntohs(address->ss_family == AF_INET ? four->sin_port : six->sin6_port);
+}
+
+bool ip_family_is_link_local(uint8_t family, const uint8_t *address)
+{
+	return family == 6 && address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
 }

@@ -43,4 +43,7 @@ uint32_t ip_family_from_socket(const struct sockaddr *from, uint8_t address[16])
 /* The port of an AF_INET or AF_INET6 socket address. */
 uint16_t ip_family_port(const struct sockaddr_storage *address);
 
+/* RFC 4291 2.5.6. The address is in network byte order. */
+bool ip_family_is_link_local(uint8_t family, const uint8_t *address);
+
 #endif

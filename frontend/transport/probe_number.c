@@ -36,7 +36,7 @@ struct resting {
 struct probe_numbers {
 	uint64_t echo_taken[RECORD_PROBE_IDS][WORDS];
 	uint32_t sctp_taken[RECORD_PROBE_IDS];
-	/* A ring, the oldest first. */
+	/* A circular queue, the oldest first. */
 	struct resting resting[RESTING_MAX];
 	uint32_t resting_first, resting_count;
 };

@@ -12,7 +12,6 @@
 #include "common/wire.h"
 #include "frontend/process/random.h"
 #include "frontend/transport/echo.h"
-#include "frontend/transport/icmp_types.h"
 #include "frontend/transport/ip_family.h"
 #include "frontend/transport/local_route.h"
 #include "policy/validate.h"
@@ -25,7 +24,8 @@ static int obey_interface(const struct probe_request *request, struct record_pro
 	struct local_route route;
 
 	if (request->family == 4 || request->ifindex == 0 ||
-	    ip_family_is_unspecified(request->source) || is_link_local(6, request->destination))
+	    ip_family_is_unspecified(request->source) ||
+	    ip_family_is_link_local(6, request->destination))
 		return 0;
 	memset(any_source.source, 0, 16);
 	int error = local_route(&any_source, &route);

@@ -1,6 +1,6 @@
 /*
  * Options and the error queue of ordinary sockets. Runs in the front end. The bytes behind an error
- * are what strangers sent; the error itself is the kernel's.
+ * are what anyone may have sent; the error itself is the kernel's.
  */
 #include "frontend/transport/probe_socket.h"
 

@@ -23,7 +23,6 @@
 #include "common/record.h"
 #include "common/wire.h"
 #include "frontend/process/clock.h"
-#include "frontend/transport/icmp_types.h"
 #include "frontend/transport/ip_family.h"
 #include "frontend/transport/probe_socket.h"
 
@@ -232,7 +231,7 @@ static void answered_by_destination(const struct probe_request *request,
 {
 	result->kind = RESULT_REPLY;
 	memcpy(result->responder, request->destination, sizeof(result->responder));
-	if (is_link_local(request->family, request->destination))
+	if (ip_family_is_link_local(request->family, request->destination))
 		result->responder_ifindex = request->ifindex;
 }
 

@@ -15,6 +15,7 @@
 #ifndef POSTERN_FRONTEND_TRANSPORT_TRANSPORT_H
 #define POSTERN_FRONTEND_TRANSPORT_TRANSPORT_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -73,8 +74,8 @@ enum result_kind {
 	RESULT_REPLY = 1,
 	/* An ICMP error about the probe: icmp_type and icmp_code are those of the family. */
 	RESULT_ICMP = 2,
-	/* Nothing was sent: `error` is the errno. A passing lack (ENOBUFS, EAGAIN, ENOMEM) is
-	 * retried by the caller. EAGAIN is also the error of a probe whose answer can no longer
+	/* Nothing was sent: `error` is the errno. After a temporary one (ENOBUFS, EAGAIN, ENOMEM)
+	 * the caller sends again. EAGAIN is also the error of a probe whose answer can no longer
 	 * arrive since the broker has died. */
 	RESULT_FAILED = 3,
 	/* The probe was lost: an answer that still comes could not be told from one to its
@@ -84,8 +85,8 @@ enum result_kind {
 
 enum result_known {
 	KNOWN_REPLY_TTL = 1u << 0,  /* reply_ttl is set */
-	KNOWN_QUOTED_TTL = 1u << 1, /* quoted_ttl and quoted_tos are set: never over UDP and TCP,
-				       whose error queue does not show the quoted IP header */
+	KNOWN_QUOTED_TTL = 1u << 1, /* quoted_ttl and quoted_tos are set: only over the broker,
+				       since an error queue does not show the quoted IP header */
 	KNOWN_ICMP = 1u << 2,       /* icmp_type and icmp_code are set: with RESULT_ICMP always */
 };
 
@@ -107,6 +108,13 @@ struct probe_result {
 	const struct extension_info *extension; /* RFC 4884; NULL: none; valid during the call */
 };
 
+/* Whether an errno of RESULT_FAILED passes by itself, for lack of buffers: the caller sends again.
+ */
+static inline bool transport_error_passes(int error)
+{
+	return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == EINTR;
+}
+
 struct transport;
 
 struct transport_sink {
@@ -117,9 +125,8 @@ struct transport_sink {
 	void (*result)(void *context, const struct probe_result *result);
 	/* A way is gone (the broker died or could not start), once for each: `lost` has the
 	 * features that no longer work (enum hello_features; none of those that another way
-	 * serves), `error` is the errno for every open
-	 * and every later probe of these, `why` one line without newline for people. May come
-	 * before or after ready(). */
+	 * serves), `error` is the errno for every open and every later probe of these, `why` one
+	 * line without newline for the user. May come before or after ready(). */
 	void (*down)(void *context, uint32_t lost, int error, const char *why);
 };
 

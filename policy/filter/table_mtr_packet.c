@@ -1,8 +1,8 @@
 /*
  * What the front end may do once its broker runs: mtr-packet, and, included by their own tables,
- * tracepath and its helper. They read requests and answers that strangers composed. They send
- * probes by UDP, TCP and ping sockets of their user's, and need no file, no process, and no right
- * but to write what they were started to write.
+ * tracepath and its helper. They read requests and answers that anyone may have sent. They send
+ * probes by UDP, TCP and ping sockets of their user, and write to descriptors that are open. They
+ * need no file and no process.
  *
  * Descriptors are not named: the process has no others than the standard three, the channel to the
  * broker, and such sockets.

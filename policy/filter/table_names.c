@@ -1,7 +1,7 @@
 /*
  * What tracepath's helper may do, which looks up names. It runs the C library's name services:
  * modules of the administrator's choice, which read files, load shared objects, and talk to name
- * servers and local daemons; and it parses what strangers' name servers answer. So it may do what
+ * servers and local daemons; and it parses the answers of any name server. So it may do what
  * those need, but start no process, run no program and open no raw socket.
  *
  * What is not in the table fails with EPERM and the process goes on: a module that wants more finds

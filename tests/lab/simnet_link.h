@@ -32,7 +32,7 @@ void link_close(struct link *link);
 int link_descriptor(const struct link *link);
 size_t link_mtu(const struct link *link);
 
-/* The address under which simnet lives there: not the interface's own, so that the kernel takes
+/* The address that simnet has there: not the interface's own, so that the kernel takes
  * nothing that comes in for itself. */
 const uint8_t *link_mac(const struct link *link);
 

@@ -139,7 +139,7 @@ struct net_hop {
 	uint32_t branches;    /* ... modulo this; 0: of all */
 	uint32_t mtu_bytes;     /* of the link behind it; 0: unlimited */
 	int told_mtu_bytes;     /* in its "too big"; -1: the true one */
-	bool black_hole;        /* too big packets vanish without a word */
+	bool black_hole;        /* too big packets are dropped without an error */
 	int tos;                /* rewritten here; -1: left alone */
 	enum net_answer refuse; /* instead of passing anything on; ANSWER_SILENCE: it passes */
 	bool drop;              /* forwards nothing, without an error */

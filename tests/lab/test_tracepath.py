@@ -314,7 +314,7 @@ class Options(unittest.TestCase):
 class Json(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        with open(os.path.join(HERE, 'tracepath.schema.json'), encoding='utf-8') as file:
+        with open(os.path.join(HERE, '..', '..', 'frontend', 'tracepath', 'tracepath.schema.json'), encoding='utf-8') as file:
             cls.schema = json.load(file)
         jsonschema.Draft7Validator.check_schema(cls.schema)
 

@@ -239,7 +239,7 @@ static int overfill(void *context)
 
 Test(channel, records_without_room_are_the_end)
 {
-	expect_end(overfill, FATAL_START, "one more than a batch");
+	expect_end(overfill, FATAL_SYSTEM, "one more than a batch");
 }
 
 static int send_one(void *context)

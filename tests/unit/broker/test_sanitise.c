@@ -247,7 +247,7 @@ Test(sanitise, limit_of_descriptors)
 	struct rlimit soft = {3, 300}, hard = {3, 3};
 
 	cr_expect_eq(sandbox_run(with_few_descriptors, &soft).status, GOOD);
-	cr_expect_eq(sandbox_run(with_few_descriptors, &hard).status, FATAL_START);
+	cr_expect_eq(sandbox_run(with_few_descriptors, &hard).status, FATAL_SYSTEM);
 }
 
 /* --- the channel ------------------------------------------------------------------------------ */

@@ -81,10 +81,10 @@ static _Noreturn void run_broker(int channel_fd)
 	/* Nothing that follows needs a capability. */
 	if (setresuid(NOBODY, NOBODY, NOBODY) != 0)
 		_exit(99);
-	memcpy(ready.probe_id, sockets.probe_id, sizeof(ready.probe_id));
+	memcpy(ready.held_port, sockets.held_port, sizeof(ready.held_port));
 	if (send(DESC_CHANNEL, &ready, sizeof(ready), 0) < 0)
 		_exit(97);
-	serve(sockets.probe_id);
+	serve(sockets.held_port);
 }
 
 static void start_broker(void)
@@ -219,7 +219,7 @@ static void expect_reply(const struct record_probe *probe, size_t bytes)
 	cr_expect_eq(answer->packet_bytes, bytes);
 	cr_assert_eq(answer->data_bytes, least(bytes, RECORD_LONG_BYTES));
 	cr_expect_eq(data[0], probe->family == 4 ? 0 : 129);
-	cr_expect_eq(data[4] << 8 | data[5], hello.probe_id[probe->probe_id]);
+	cr_expect_eq(data[4] << 8 | data[5], hello.held_port[probe->probe_id]);
 	cr_expect_arr_eq(data + 8, probe->nonce, 8);
 	for (size_t i = 16; i < answer->data_bytes; i++)
 		cr_assert_eq(data[i], probe->payload_byte);
@@ -348,7 +348,7 @@ Test(serve, the_ip_header_is_as_asked_for)
 	cr_expect_eq(packet[7], 8);
 }
 
-/* Elsewhere in the namespace somebody holds a label for himself. */
+/* Another process in the namespace holds an exclusive flow label. */
 static void hold_flow_label(void)
 {
 	struct {
@@ -489,7 +489,7 @@ static void send_error(const struct record_probe *probe, size_t count)
 	packet_add_ip(&packet, &ip, probe->size_bytes - 20u);
 	if (is_icmp)
 		bytes_add32(&packet, ICMP_ECHO << 24);
-	bytes_add16(&packet, hello.probe_id[probe->probe_id]);
+	bytes_add16(&packet, hello.held_port[probe->probe_id]);
 	bytes_add16(&packet, is_icmp ? probe->number : probe->port);
 	if (is_icmp)
 		bytes_add(&packet, probe->nonce, 8);
@@ -583,7 +583,7 @@ static void send_init_ack(const struct record_probe *probe)
 
 	packet.count = 0;
 	bytes_add16(&packet, probe->port);
-	bytes_add16(&packet, hello.probe_id[probe->probe_id]);
+	bytes_add16(&packet, hello.held_port[probe->probe_id]);
 	bytes_add32(&packet, probe->number);
 	bytes_add32(&packet, 0);
 	bytes_add32(&packet, 2u << 24 | 100);

@@ -113,7 +113,7 @@ static int held_ports(void *context)
 		if (option(fd, SOL_SOCKET, SO_TYPE) != SOCK_DGRAM ||
 		    getsockname(fd, (struct sockaddr *)&name, &bytes) != 0)
 			return 1;
-		if (ntohs(name.sin_port) != sockets.probe_id[i] || sockets.probe_id[i] == 0)
+		if (ntohs(name.sin_port) != sockets.held_port[i] || sockets.held_port[i] == 0)
 			return 2;
 		/* The kernel's least. */
 		if (option(fd, SOL_SOCKET, SO_RCVBUF) > 4096)
@@ -257,7 +257,7 @@ Test(sockets, all)
 		{"options", options, GOOD, 0},
 		{"marks", marks, GOOD, 0},
 		{"without IPv6", without_ipv6, GOOD, 0},
-		{"a number taken", with_a_number_taken, FATAL_START, 0},
+		{"a number taken", with_a_number_taken, FATAL_SYSTEM, 0},
 		{"raw sockets denied", denied, FATAL_NO_PRIVILEGE, SOCK_RAW},
 		{"UDP sockets denied", denied, FATAL_NO_PRIVILEGE, SOCK_DGRAM},
 	};

@@ -118,13 +118,13 @@ Test(mtr_packet_reply_status, errnos)
 		cr_expect_str_eq(
 			reply_status_name(reply_status_of_errno(&probe, error, COMPAT_0_96)),
 			cases[i].name_96);
-		cr_expect_not(errno_is_temporary(error));
+		cr_expect_not(transport_error_passes(error));
 	}
 	probe.flags = REQUEST_DONT_FRAGMENT;
 	cr_assert_eq(reply_status_of_errno(&probe, EMSGSIZE, COMPAT_0_95), STATUS_PACKET_TOO_BIG);
-	cr_assert(errno_is_temporary(ENOBUFS));
-	cr_assert(errno_is_temporary(EAGAIN));
-	cr_assert(errno_is_temporary(ENOMEM));
+	cr_assert(transport_error_passes(ENOBUFS));
+	cr_assert(transport_error_passes(EAGAIN));
+	cr_assert(transport_error_passes(ENOMEM));
 }
 
 Test(mtr_packet_reply_status, only_ipv6_probes_that_may_be_fragmented_need_it)

@@ -1070,6 +1070,24 @@ Test(engine, impossible_mtus_are_not_believed)
 	free(net);
 }
 
+Test(engine, all_tries_are_made_for_statistics)
+{
+	struct net *net = path(6);
+
+	net->config.hops.tries = 4;
+	net->config.hops.tries_exact = true;
+	net->config.hops.all_tries = true;
+	net->config.hops.scout = false;
+	net->nodes[2].loss_percent = 50;
+	net->nodes[3].mute = true;
+	run(net);
+	for (unsigned ttl = 1; ttl <= 6; ttl++)
+		cr_assert_eq(net->nodes[ttl].asked, 4, "hop %u: %u", ttl, net->nodes[ttl].asked);
+	cr_assert_eq(net->most_rtts, 4);
+	cr_assert(strstr(net->text, "3 silent 0\n4 router 4\n"), "%s", net->text);
+	free(net);
+}
+
 Test(engine, exact_tries_are_exact)
 {
 	struct net *net = path(6);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "frontend/tracepath/answer.h"
+#include "frontend/tracepath/paths.h"
 #include "frontend/tracepath/report.h"
 #include "frontend/tracepath/view.h"
 
@@ -110,6 +111,159 @@ Test(trace_view, hops_as_iputils_prints_them)
 	hop.ttl_uncertain = true;
 	expect_hop(&on, &hop, NULL,
 		   " 3?: 198.18.2.2                                            0.058ms reached\n");
+	output_close(&output);
+}
+
+Test(trace_view, details_that_were_asked_for)
+{
+	static const char *const column = "198.18.2.2                                        ";
+	struct trace_page on = page(4);
+	struct trace_hop hop = router;
+	char text[256];
+
+	hop.has_extension = true;
+	hop.extension.mpls_count = 2;
+	hop.extension.mpls[0] = (struct extension_mpls){24001, 1, 0, 1};
+	hop.extension.mpls[1] = (struct extension_mpls){16005, 0, 1, 255};
+	snprintf(text, sizeof text, " 3:  %s    0.058ms \n", column);
+	expect_hop(&on, &hop, NULL, text);
+	on.extensions = true;
+	snprintf(text, sizeof text,
+		 " 3:  %s    0.058ms <MPLS:L=24001,E=1,S=0,T=1/L=16005,E=0,S=1,T=255> \n", column);
+	expect_hop(&on, &hop, NULL, text);
+	hop.extension.mpls_count = 0;
+	hop.extension.interface_count = 2;
+	hop.extension.interfaces[0] = (struct extension_interface){
+		.role = EXTENSION_INCOMING, .has_index = true, .index = 3, .name = "eth0"};
+	hop.extension.interfaces[1] = (struct extension_interface){.role = EXTENSION_NEXT_HOP,
+								   .has_mtu = true,
+								   .mtu_bytes = 1500,
+								   .address_family = 4,
+								   .address = {198, 18, 1, 9}};
+	hop.outcome = TRACE_REACHED;
+	snprintf(text, sizeof text,
+		 " 3:  %s    0.058ms reached <INC:3,\"eth0\";NXT:198.18.1.9,mtu=1500> \n", column);
+	expect_hop(&on, &hop, NULL, text);
+	on.statistics = true;
+	hop.has_extension = false;
+	hop.sent = 4;
+	hop.rtts = 3;
+	hop.rtt_ns[1] = 2000000;
+	hop.rtt_ns[2] = 1000;
+	snprintf(text, sizeof text,
+		 " 3:  %s    0.058ms reached loss 25%% min/avg/max 0.001/0.686/2.000 ms\n", column);
+	expect_hop(&on, &hop, NULL, text);
+	output_close(&output);
+}
+
+/* One node, then two of which the second does not answer, then one that both lead to. */
+static void make_diamond(struct paths_hop hops[3])
+{
+	for (unsigned i = 0; i < 3; i++) {
+		hops[i].ttl = (uint8_t)(i + 1);
+		hops[i].before = i > 0 ? &hops[i - 1] : NULL;
+		hops[i].confidence = 0.96875;
+		hops[i].nodes = i == 1 ? 2 : 1;
+		memset(hops[i].at, PATHS_UNSEEN, sizeof hops[i].at);
+		for (unsigned flow = 0; flow < 4; flow++)
+			hops[i].at[flow] = i == 1 ? flow % 2 : 0;
+		for (unsigned node = 0; node < hops[i].nodes; node++) {
+			hops[i].node[node].id = i + 1 + 10 * node;
+			hops[i].node[node].hop = router;
+			hops[i].node[node].hop.ttl = hops[i].ttl;
+			hops[i].node[node].hop.has_back = false;
+		}
+	}
+	hops[1].balancing = PATHS_BALANCED_BY_FLOW;
+	hops[1].node[1].hop = (struct trace_hop){.ttl = 2, .outcome = TRACE_SILENT};
+	hops[2].node[0].hop.outcome = TRACE_REACHED;
+	hops[2].confidence = 0.4999;
+}
+
+static const struct paths_result paths_result = {
+	.stop = TRACE_STOP_REACHED, .confidence = 0.4999, .probes = 20, .flows = 4};
+
+static const char *show_paths(const struct trace_view *view, struct trace_page *on,
+			      struct paths_hop hops[3])
+{
+	struct trace_fact fact = {.kind = TRACE_FACT_PATHS, .paths_result = &paths_result};
+
+	view->begin(on);
+	for (unsigned i = 0; i < 3; i++) {
+		fact.paths = &hops[i];
+		view->fact(on, &fact, NULL);
+	}
+	fact.kind = TRACE_FACT_PATHS_END;
+	view->fact(on, &fact, NULL);
+	return written();
+}
+
+Test(trace_view, paths_as_a_graph)
+{
+	static struct paths_hop hops[3];
+	struct trace_page on = page(4);
+
+	make_diamond(hops);
+	cr_assert_str_eq(show_paths(&paths_text_view, &on, hops),
+			 " 1:      198.18.2.2                                            0.058ms \n"
+			 " 2:  / a 198.18.2.2                                            0.058ms \n"
+			 " 2:  \\ b no reply\n"
+			 " 3:      198.18.2.2                                            0.058ms "
+			 "reached from a b\n"
+			 " 3:  confidence 49%\n"
+			 "     Paths: probes 20 flows 4 confidence 49%\n");
+	hops[2].nodes = 2;
+	hops[2].node[1] = hops[2].node[0];
+	hops[1].balancing = PATHS_BALANCED_BY_PACKET;
+	const char *text = show_paths(&paths_text_view, &on, hops);
+	cr_assert(strstr(text, " 2:  balanced by packet\n"), "%s", text);
+	cr_assert(strstr(text, "reached from ?\n"), "%s", text);
+	output_close(&output);
+}
+
+Test(trace_view, many_nodes_are_shown_as_ranges)
+{
+	static struct paths_hop hops[3];
+	struct trace_page on = page(4);
+
+	make_diamond(hops);
+	hops[1].nodes = 30;
+	for (unsigned i = 0; i < 30; i++) {
+		hops[1].node[i] = hops[1].node[0];
+		hops[0].at[i] = hops[2].at[i] = 0;
+		hops[1].at[i] = (uint8_t)i;
+	}
+	hops[2].at[2] = PATHS_UNSEEN; /* not known of node c */
+	const char *text = show_paths(&paths_text_view, &on, hops);
+	cr_assert(strstr(text, "\n 2:  \\ ad 198.18.2.2 "), "%s", text);
+	cr_assert(strstr(text, "reached from a b d-ad\n"), "%s", text);
+	output_close(&output);
+}
+
+Test(trace_view, paths_as_nodes_and_links)
+{
+	static struct paths_hop hops[3];
+	struct trace_page on = page(4);
+
+	make_diamond(hops);
+	on.first_flow = 100;
+	on.paths = true;
+	const char *text = show_paths(&paths_jsonl_view, &on, hops);
+	cr_assert(strstr(text,
+			 "\"paths\":true}\n{\"event\":\"hop\",\"ttl\":1,\"balancing\":\"none\","
+			 "\"confidence\":0.968,\"nodes\":[{\"id\":1,"),
+		  "%s", text);
+	cr_assert(strstr(text, "\"links\":[{\"from\":0,\"to\":1,\"flows\":[100,101,102,103]}]}\n"),
+		  "%s", text);
+	cr_assert(strstr(text, "{\"id\":12,\"ttl\":2,\"outcome\":\"silent\",\"rtt_ms\":[],"
+			       "\"flows\":[101,103]}],"),
+		  "%s", text);
+	cr_assert(strstr(text, "\"links\":[{\"from\":2,\"to\":3,\"flows\":[100,102]},"
+			       "{\"from\":12,\"to\":3,\"flows\":[101,103]}]}\n"),
+		  "%s", text);
+	cr_assert(strstr(text, "{\"event\":\"end\",\"probes\":20,\"flows\":4,\"confidence\":0.499,"
+			       "\"stop_reason\":\"reached\"}\n"),
+		  "%s", text);
 	output_close(&output);
 }
 

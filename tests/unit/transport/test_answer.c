@@ -1,6 +1,6 @@
 /*
  * Reading answers: what a packet says is reported as it says it, damaged packets are ignored, and
- * nothing that a stranger writes makes the code read beyond the packet.
+ * no forged byte makes the code read beyond the packet.
  */
 #include <criterion/criterion.h>
 #include <netinet/in.h>
@@ -8,6 +8,7 @@
 
 #include "common/wire.h"
 #include "frontend/transport/answer.h"
+#include "frontend/transport/ip_family.h"
 #include "tests/support/packet.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -574,7 +574,7 @@ Test(broker_link, cancelled_before_it_left)
 	cr_assert_eq(broker_reads(cookies), 2);
 	cr_assert_eq(cookies[0], 1);
 	cr_assert_eq(cookies[1], 3);
-	/* The slot is as good as new. */
+	/* The slot can be used again. */
 	open_probe(0x10002);
 	/* One that waits already leaves once. */
 	queue_probe(4);

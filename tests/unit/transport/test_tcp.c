@@ -293,3 +293,60 @@ Test(tcp, a_cancelled_probe_has_no_result)
 	cr_assert_eq(count, 1);
 	cr_expect_eq(results[0].cookie, 0x10006);
 }
+
+/* The port that the next connection came from. */
+static uint16_t accepted_port(int listener)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	int fd = accept(listener, (struct sockaddr *)&address, &length);
+
+	cr_assert_geq(fd, 0);
+	close(fd);
+	return ip_family_port(&address);
+}
+
+/* One probe after another: each connection is reset before the next. */
+Test(tcp, a_flow_keeps_its_local_port)
+{
+	for (uint8_t family = 4; family <= 6; family += 2) {
+		static const uint32_t flows[] = {7, 7, 8, 7};
+		uint16_t port, ports[4];
+		int listener = listen_on_loopback(family, 8, &port);
+		struct probe_request request = to_loopback(family, port);
+
+		request.flags = REQUEST_FLOW;
+		for (uint32_t i = 0; i < 4; i++) {
+			request.flow = flows[i];
+			count = 0;
+			send_probe(request, i);
+			collect(1);
+			cr_assert_eq(count, 1);
+			cr_expect_eq(results[0].kind, RESULT_REPLY, "error %d", results[0].error);
+			ports[i] = accepted_port(listener);
+		}
+		cr_expect_eq(ports[0], ports[1]);
+		cr_expect_neq(ports[1], ports[2]);
+		cr_expect_eq(ports[0], ports[3]);
+		close(listener);
+	}
+}
+
+Test(tcp, a_flow_whose_port_is_in_use_fails)
+{
+	uint16_t port;
+	int listener = listen_on_loopback(4, 8, &port);
+	struct probe_request request = to_loopback(4, port);
+
+	request.flags = REQUEST_FLOW;
+	request.flow = 9;
+	send_probe(request, 1);
+	send_probe(request, 2);
+	collect(2);
+	cr_assert_eq(count, 2);
+	int failed = results[0].kind == RESULT_FAILED ? 0 : 1;
+	cr_expect_eq(results[failed].kind, RESULT_FAILED);
+	cr_expect_eq(results[failed].error, EADDRNOTAVAIL);
+	cr_expect_eq(results[1 - failed].kind, RESULT_REPLY);
+	close(listener);
+}
