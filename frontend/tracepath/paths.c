@@ -1,9 +1,9 @@
 /*
- * The multipath engine: which flow is sent to which TTL, when nothing more is to be found there,
- * and what balances. Runs in the unprivileged front end, without sockets or clocks.
+ * The multipath engine: which probe leaves when, what answers and losses mean, and what is
+ * reported. Runs in the unprivileged front end, without sockets or clocks.
  *
- * All is decided anew from what is known of each TTL: the node at which each flow was seen. So TTLs
- * need no order, and all are probed at the same time.
+ * What to send is decided anew each time from what is known of all TTLs (levels.h). So TTLs need no
+ * order, and all are probed at the same time.
  */
 #include "frontend/tracepath/paths.h"
 
@@ -13,6 +13,7 @@
 
 #include "frontend/process/clock.h"
 #include "frontend/tracepath/hops.h"
+#include "frontend/tracepath/levels.h"
 
 enum {
 	/* Times the tries that were asked for: where others are answered, fewer say nothing. */
@@ -20,17 +21,12 @@ enum {
 	LOSSY_TRIES = 16, /* more are not worth it */
 	/* Probes of a test for balancing by packet; lost ones count. */
 	TEST_PROBES = 12,
-	/* Flows for each node of a hop, since one of them was last seen, after which no more are
-	 * sent to meet it: it may have been there for a moment only. */
-	RARE_FLOWS = 16,
-	NEVER = 256, /* no TTL */
 };
 
 /* That so many lost probes of a flow are chance must be less likely than this; the second where a
  * silent node is known. */
 static const double CHANCE = 0.001;
 static const double CHANCE_KNOWN = 0.01;
-static const double WANTED_CONFIDENCE = PATHS_PERCENT / 100.0;
 
 /* Between any two probes, and between two to one hop: half of what Linux answers a second. */
 #define PACE_NS     (INT64_C(500) * NS_PER_US)
@@ -41,124 +37,6 @@ static const double WANTED_CONFIDENCE = PATHS_PERCENT / 100.0;
 #define PATIENCE_NS (INT64_C(30) * NS_PER_S)
 #define RETRY_NS    (INT64_C(50) * NS_PER_MS)
 #define BUSY_NS     (INT64_C(3) * NS_PER_MS)
-
-enum cell { CELL_NEW = 0, CELL_OPEN, CELL_LOST, CELL_DONE, CELL_GIVEN_UP };
-
-/* The flows that come from one node of the hop before. */
-struct group {
-	bool live;        /* the path goes on behind that node */
-	unsigned done;    /* flows seen at this hop */
-	unsigned pending; /* flows that are being tried */
-	unsigned unused;  /* flows that could be */
-	uint64_t found;   /* the nodes at which they were seen, a bit for each */
-};
-
-/* Whether one flow is always answered by the same node. */
-struct test {
-	bool begun;
-	bool open;
-	bool over;
-	uint16_t flow;
-	unsigned sent;
-	unsigned same;
-};
-
-/* One TTL. */
-struct level {
-	struct paths_hop told;
-	uint8_t cell[PATHS_FLOWS]; /* enum cell */
-	uint8_t tries[PATHS_FLOWS];
-	bool dirty; /* groups are to be counted again */
-	bool whole; /* all flows are one group: it does not matter which node they come from */
-	unsigned groups;
-	struct group group[PATHS_NODES];
-	struct test test[PATHS_NODES];
-	unsigned unused;  /* flows that could be sent here, whatever node they come from */
-	unsigned further; /* flows that the next hop wants to be sent here */
-	unsigned seen;    /* flows, and how many of them when each node was last seen */
-	unsigned seen_at[PATHS_NODES];
-	unsigned open; /* probes */
-	unsigned lost; /* flows in CELL_LOST */
-	unsigned answers;
-	unsigned losses;
-	unsigned answered_tries; /* probes of the flows that were answered */
-	unsigned answered_flows;
-	bool has_silent; /* a node that does not answer is known */
-	bool given_up;
-	bool settled;         /* nothing more is to be found here and before */
-	int64_t next_ns;      /* no probe before this */
-	int64_t retry_ns;     /* no repeated one */
-	int64_t interval_ns;  /* between probes */
-	int64_t slowed_ns;    /* when the interval was last raised */
-	int64_t slow_from_ns; /* since when it is more than the usual; 0: it is not */
-};
-
-struct sent {
-	enum { SENT_CLOSED = 0, SENT_OPEN, SENT_EXPIRED } state;
-	uint8_t ttl;
-	bool is_test;
-	uint8_t group; /* of the test */
-	unsigned try;  /* 1: the first */
-	uint16_t flow;
-	int64_t sent_ns;
-};
-
-struct paths {
-	struct paths_config config;
-	trace_on_fact *on_fact;
-	void *context;
-	unsigned stop[PATHS_NODES + 1]; /* flows that are enough where so many nodes were found */
-	unsigned flows_used;
-	unsigned nodes;
-	uint16_t end[PATHS_FLOWS]; /* the TTL at which the flow's path ended, or NEVER */
-	uint16_t first_end;
-	uint8_t flow_open[PATHS_FLOWS]; /* probes */
-	struct sent sent[PATHS_PROBES];
-	unsigned probes;
-	unsigned oldest; /* probe that may be open */
-	bool lossy;      /* an answer came only to a repeated probe */
-	bool reached;
-	int64_t next_ns;
-	int64_t wake_ns;
-	int64_t deadline_ns;
-	unsigned next_ttl; /* to report */
-	bool ended;
-	struct paths_result result;
-	struct level level[TRACE_MAX_TTL + 2];
-};
-
-/* --- how many flows are enough ---------------------------------------------------------------- */
-
-/* Occupancy: seen[j] is the probability that j of `nodes` were seen. */
-static void see_one_more(double *seen, unsigned nodes)
-{
-	for (unsigned j = nodes; j > 0; j--)
-		seen[j] = (seen[j] * j + seen[j - 1] * (nodes - j + 1)) / nodes;
-	seen[0] = 0;
-}
-
-double paths_confidence(unsigned found, unsigned flows)
-{
-	double seen[PATHS_NODES + 2] = {1};
-
-	if (found == 0 || found > PATHS_NODES)
-		return 0;
-	for (unsigned n = 0; n < flows; n++)
-		see_one_more(seen, found + 1);
-	return seen[found + 1];
-}
-
-static unsigned enough_flows(unsigned found)
-{
-	double seen[PATHS_NODES + 2] = {1};
-	unsigned flows = 0;
-
-	while (seen[found + 1] < WANTED_CONFIDENCE) {
-		see_one_more(seen, found + 1);
-		flows++;
-	}
-	return flows;
-}
 
 /* --- small things ----------------------------------------------------------------------------- */
 
@@ -173,13 +51,13 @@ struct paths *paths_new(const struct paths_config *config, trace_on_fact *on_fac
 	paths->on_fact = on_fact;
 	paths->context = context;
 	paths->next_ttl = config->first_ttl;
-	paths->first_end = NEVER;
+	paths->first_end = LEVELS_NEVER;
 	paths->wake_ns = now_ns;
 	paths->deadline_ns = config->deadline_ns ? now_ns + config->deadline_ns : INT64_MAX;
 	for (unsigned found = 1; found <= PATHS_NODES; found++)
-		paths->stop[found] = enough_flows(found);
+		paths->stop[found] = levels_enough_flows(found);
 	for (unsigned flow = 0; flow < PATHS_FLOWS; flow++)
-		paths->end[flow] = NEVER;
+		paths->end[flow] = LEVELS_NEVER;
 	paths->level[config->first_ttl].dirty = true;
 	return paths;
 }
@@ -205,194 +83,6 @@ static void wake_at(struct paths *paths, int64_t at_ns)
 		paths->wake_ns = at_ns;
 }
 
-static const struct level *before(const struct paths *paths, unsigned ttl)
-{
-	return ttl == paths->config.first_ttl ? NULL : &paths->level[ttl - 1];
-}
-
-static unsigned count_bits(uint64_t bits)
-{
-	return (unsigned)__builtin_popcountll(bits);
-}
-
-static bool leads_on(const struct trace_hop *hop)
-{
-	return hop->outcome == TRACE_EXPIRED || hop->outcome == TRACE_SILENT;
-}
-
-/* --- groups ----------------------------------------------------------------------------------- */
-
-/* All flows pass the only node before, or nobody can tell which node a flow passes. */
-static bool is_whole(const struct paths *paths, unsigned ttl)
-{
-	const struct level *prior = before(paths, ttl);
-
-	return prior == NULL || prior->told.balancing == PATHS_BALANCED_BY_PACKET ||
-	       (prior->told.nodes == 1 && paths->first_end >= ttl);
-}
-
-/* The group of a flow, −1 if it is in none. */
-static int group_of(const struct paths *paths, unsigned ttl, unsigned flow)
-{
-	const struct level *level = &paths->level[ttl];
-
-	if (level->cell[flow] == CELL_NEW && paths->end[flow] < ttl)
-		return -1;
-	if (level->whole)
-		return 0;
-	return before(paths, ttl)->told.at[flow] == PATHS_UNSEEN
-		       ? -1
-		       : before(paths, ttl)->told.at[flow];
-}
-
-static bool is_live(const struct paths *paths, unsigned ttl, unsigned group)
-{
-	const struct level *prior = before(paths, ttl);
-
-	if (prior == NULL)
-		return true;
-	if (!paths->level[ttl].whole)
-		return leads_on(&prior->told.node[group].hop);
-	for (unsigned i = 0; i < prior->told.nodes; i++)
-		if (leads_on(&prior->told.node[i].hop))
-			return true;
-	return false;
-}
-
-static void count_flow(struct level *level, unsigned flow, struct group *group)
-{
-	switch ((enum cell)level->cell[flow]) {
-	case CELL_NEW:
-		group->unused++;
-		break;
-	case CELL_OPEN:
-	case CELL_LOST:
-		group->pending++;
-		break;
-	case CELL_DONE:
-		group->done++;
-		group->found |= UINT64_C(1) << level->told.at[flow];
-		break;
-	case CELL_GIVEN_UP:
-		break;
-	}
-}
-
-static void count_groups(struct paths *paths, unsigned ttl)
-{
-	struct level *level = &paths->level[ttl];
-	unsigned untouched = paths->config.flows - paths->flows_used;
-
-	level->dirty = false;
-	level->whole = is_whole(paths, ttl);
-	level->groups = level->whole ? 1 : before(paths, ttl)->told.nodes;
-	level->unused = untouched;
-	memset(level->group, 0, level->groups * sizeof level->group[0]);
-	for (unsigned i = 0; i < level->groups; i++)
-		level->group[i].live = is_live(paths, ttl, i);
-	if (level->whole)
-		level->group[0].unused = untouched;
-	for (unsigned flow = 0; flow < paths->flows_used; flow++) {
-		int group = group_of(paths, ttl, flow);
-
-		if (group >= 0)
-			count_flow(level, flow, &level->group[group]);
-		if (level->cell[flow] == CELL_NEW && paths->end[flow] >= ttl)
-			level->unused++;
-	}
-}
-
-/* How many flows more the group needs. */
-static unsigned lacking(const struct paths *paths, const struct group *group)
-{
-	unsigned found = count_bits(group->found);
-	unsigned enough = paths->stop[found > 0 ? found : 1];
-	unsigned has = group->done + group->pending;
-
-	return group->live && enough > has ? enough - has : 0;
-}
-
-static bool needs_test(const struct level *level, unsigned i)
-{
-	return level->group[i].live && count_bits(level->group[i].found) > 1 &&
-	       !level->test[i].over;
-}
-
-/* Whether no further flow can be had that comes from this node. */
-static bool is_exhausted(const struct paths *paths, unsigned ttl, unsigned group)
-{
-	const struct level *level = &paths->level[ttl];
-	const struct level *prior = before(paths, ttl);
-
-	if (level->group[group].unused > 0)
-		return false;
-	return level->whole || prior->given_up || prior->unused == 0 ||
-	       prior->seen - prior->seen_at[group] > RARE_FLOWS * prior->told.nodes;
-}
-
-/* Flows that are to be sent to the hop before, so that some of them come from the right nodes. */
-static unsigned further_flows(const struct paths *paths, unsigned ttl)
-{
-	const struct level *level = &paths->level[ttl];
-	unsigned further = 0;
-	/* Only some of them come from there. To learn that one is silent takes a while. */
-	unsigned times = ttl > paths->config.first_ttl && paths->level[ttl - 1].has_silent ? 2 : 1;
-
-	for (unsigned i = 0; i < level->groups && !level->whole && !level->given_up; i++) {
-		unsigned lacks = lacking(paths, &level->group[i]);
-
-		if (lacks > level->group[i].unused && !is_exhausted(paths, ttl, i))
-			further += times * (lacks - level->group[i].unused);
-	}
-	return further;
-}
-
-static bool is_settled(const struct paths *paths, unsigned ttl)
-{
-	const struct level *level = &paths->level[ttl];
-	const struct level *prior = before(paths, ttl);
-
-	if (level->open > 0 || (prior != NULL && !prior->settled))
-		return false;
-	if (level->given_up)
-		return true;
-	if (level->lost > 0)
-		return false;
-	for (unsigned i = 0; i < level->groups; i++)
-		if (needs_test(level, i) ||
-		    (lacking(paths, &level->group[i]) > 0 && !is_exhausted(paths, ttl, i)))
-			return false;
-	return true;
-}
-
-/* Whether probes may be wanted at this TTL. */
-static bool has_work(const struct level *level)
-{
-	for (unsigned i = 0; i < level->groups; i++)
-		if (level->group[i].live)
-			return true;
-	return false;
-}
-
-/* Brings what is derived up to date. Returns the first TTL that has nothing to be probed. */
-static unsigned update(struct paths *paths)
-{
-	unsigned ttl;
-
-	for (ttl = paths->config.first_ttl; ttl <= paths->config.max_hops; ttl++) {
-		struct level *level = &paths->level[ttl];
-
-		if (level->dirty)
-			count_groups(paths, ttl);
-		level->settled = is_settled(paths, ttl);
-		if (ttl > paths->config.first_ttl)
-			paths->level[ttl - 1].further = further_flows(paths, ttl);
-		if (!has_work(level))
-			break;
-	}
-	return ttl;
-}
-
 /* --- facts ------------------------------------------------------------------------------------ */
 
 static void report_hop(struct paths *paths, unsigned ttl)
@@ -405,11 +95,11 @@ static void report_hop(struct paths *paths, unsigned ttl)
 	told->confidence = 1;
 	for (unsigned i = 0; i < level->groups; i++) {
 		const struct group *group = &level->group[i];
-		double confidence = paths_confidence(count_bits(group->found), group->done);
+		double confidence = paths_confidence(levels_count_bits(group->found), group->done);
 
 		if (group->live && confidence < told->confidence)
 			told->confidence = confidence;
-		if (needs_test(level, i) && told->balancing != PATHS_BALANCED_BY_PACKET)
+		if (levels_needs_test(level, i) && told->balancing != PATHS_BALANCED_BY_PACKET)
 			told->balancing = PATHS_BALANCED_SOMEHOW;
 	}
 	if (told->more)
@@ -460,78 +150,13 @@ void paths_stop(struct paths *paths, enum trace_stop stop, int error)
 {
 	if (paths->ended)
 		return;
-	unsigned end = update(paths);
+	unsigned end = levels_update(paths);
 
 	if (paths->next_ttl == paths->config.first_ttl)
 		paths->result.confidence = 1;
 	while (paths->next_ttl < end && paths->level[paths->next_ttl].told.nodes > 0)
 		report_hop(paths, paths->next_ttl++);
 	report_end(paths, stop, error);
-}
-
-/* --- what a flow was seen at ------------------------------------------------------------------ */
-
-static void mark_dirty(struct paths *paths, unsigned ttl)
-{
-	paths->level[ttl].dirty = true;
-	paths->level[ttl + 1].dirty = true;
-}
-
-static bool is_same(const struct trace_hop *a, const struct trace_hop *b)
-{
-	return a->outcome == b->outcome && a->scope == b->scope &&
-	       memcmp(a->address, b->address, sizeof a->address) == 0;
-}
-
-/* The index of the node that answered so, PATHS_UNSEEN if there is no room for it. */
-static unsigned node_of(struct paths *paths, unsigned ttl, const struct trace_hop *hop)
-{
-	struct paths_hop *told = &paths->level[ttl].told;
-	unsigned i = 0;
-
-	while (i < told->nodes && !is_same(&told->node[i].hop, hop))
-		i++;
-	if (i == PATHS_NODES) {
-		told->more = true;
-		return PATHS_UNSEEN;
-	}
-	if (i == told->nodes) {
-		told->node[i] = (struct paths_node){.id = ++paths->nodes, .hop = *hop};
-		told->nodes++;
-		mark_dirty(paths, ttl);
-	}
-	return i;
-}
-
-/* The flow is not sent to larger TTLs. */
-static void end_flow(struct paths *paths, unsigned flow, unsigned ttl)
-{
-	if (ttl < paths->end[flow])
-		paths->end[flow] = (uint16_t)ttl;
-	for (unsigned t = paths->config.first_ttl; t <= paths->config.max_hops; t++)
-		paths->level[t].dirty = true;
-}
-
-static void see_flow(struct paths *paths, unsigned ttl, unsigned flow, unsigned node)
-{
-	struct level *level = &paths->level[ttl];
-
-	if (level->cell[flow] == CELL_LOST)
-		level->lost--;
-	mark_dirty(paths, ttl);
-	if (node == PATHS_UNSEEN) {
-		level->cell[flow] = CELL_GIVEN_UP;
-		return;
-	}
-	level->cell[flow] = CELL_DONE;
-	level->told.at[flow] = (uint8_t)node;
-	level->told.node[node].flows++;
-	level->seen_at[node] = ++level->seen;
-	if (leads_on(&level->told.node[node].hop))
-		return;
-	if (ttl < paths->first_end)
-		paths->first_end = (uint16_t)ttl;
-	end_flow(paths, flow, ttl);
 }
 
 /* --- losses ----------------------------------------------------------------------------------- */
@@ -605,7 +230,7 @@ static void give_up(struct paths *paths, unsigned ttl)
 	for (unsigned flow = 0; flow < paths->flows_used; flow++)
 		if (level->cell[flow] == CELL_LOST)
 			level->cell[flow] = CELL_GIVEN_UP;
-	mark_dirty(paths, ttl);
+	levels_mark_dirty(paths, ttl);
 }
 
 /* Whether a flow that lost so many probes gets no answer here at all. Where no flow is answered,
@@ -643,7 +268,7 @@ static bool is_busy(const struct paths *paths, unsigned flow)
 static bool choose_flow(const struct paths *paths, unsigned ttl, int group, struct choice *choice)
 {
 	const struct level *level = &paths->level[ttl];
-	const struct level *prior = before(paths, ttl);
+	const struct level *prior = levels_before(paths, ttl);
 	unsigned flows = paths->flows_used;
 
 	if (flows < paths->config.flows)
@@ -654,7 +279,7 @@ static bool choose_flow(const struct paths *paths, unsigned ttl, int group, stru
 		if (level->cell[flow] != CELL_NEW || paths->end[flow] < ttl || is_busy(paths, flow))
 			continue;
 		if (group >= 0 && !level->whole &&
-		    (untouched || group_of(paths, ttl, flow) != group))
+		    (untouched || levels_group_of(paths, ttl, flow) != group))
 			continue;
 		/* Until the node before is known to be the only one, flows come from there. */
 		if (group >= 0 && level->whole && prior != NULL && !prior->settled &&
@@ -677,7 +302,7 @@ static void end_test(struct paths *paths, unsigned ttl, struct test *test,
 	/* The groups of the next hop are others now. */
 	if (balancing == PATHS_BALANCED_BY_PACKET)
 		memset(paths->level[ttl + 1].test, 0, sizeof paths->level[ttl + 1].test);
-	mark_dirty(paths, ttl);
+	levels_mark_dirty(paths, ttl);
 }
 
 /* With a flow that is answered. */
@@ -687,7 +312,8 @@ static void begin_test(struct paths *paths, unsigned ttl, unsigned group)
 	struct test *test = &level->test[group];
 
 	for (unsigned flow = 0; flow < paths->flows_used && !test->begun; flow++) {
-		if (level->cell[flow] != CELL_DONE || group_of(paths, ttl, flow) != (int)group ||
+		if (level->cell[flow] != CELL_DONE ||
+		    levels_group_of(paths, ttl, flow) != (int)group ||
 		    level->told.node[level->told.at[flow]].hop.outcome == TRACE_SILENT)
 			continue;
 		test->begun = true;
@@ -702,7 +328,7 @@ static bool choose_test(struct paths *paths, unsigned ttl, struct choice *choice
 	for (unsigned i = 0; i < level->groups; i++) {
 		struct test *test = &level->test[i];
 
-		if (!needs_test(level, i) || test->open)
+		if (!levels_needs_test(level, i) || test->open)
 			continue;
 		if (test->sent >= TEST_PROBES) {
 			end_test(paths, ttl, test,
@@ -737,12 +363,12 @@ static bool choose_lost(struct paths *paths, unsigned ttl, int64_t now_ns, struc
 		if (level->cell[flow] != CELL_LOST)
 			continue;
 		if (is_silent(paths, level, level->tries[flow])) {
-			see_flow(paths, ttl, flow, node_of(paths, ttl, &silent));
+			levels_see_flow(paths, ttl, flow, levels_node_of(paths, ttl, &silent));
 			level->has_silent = true;
 			usual_pace(level);
 			wake_at(paths, now_ns);
 		} else if (level->tries[flow] >= LOSSY_TRIES) {
-			see_flow(paths, ttl, flow, PATHS_UNSEEN);
+			levels_see_flow(paths, ttl, flow, PATHS_UNSEEN);
 			wake_at(paths, now_ns);
 		} else if (level->tries[flow] < fewest && !is_busy(paths, flow)) {
 			fewest = level->tries[flow];
@@ -763,7 +389,7 @@ static bool choose_new(struct paths *paths, unsigned ttl, struct choice *choice)
 		const struct group *group = &level->group[i];
 		unsigned has = group->done + group->pending;
 
-		if (has < fewest && lacking(paths, group) > 0 && group->unused > 0 &&
+		if (has < fewest && levels_lacking(paths, group) > 0 && group->unused > 0 &&
 		    choose_flow(paths, ttl, (int)i, choice))
 			fewest = has;
 	}
@@ -830,7 +456,7 @@ bool paths_next(struct paths *paths, int64_t now_ns, struct trace_probe *probe)
 		return false;
 	paths->wake_ns = paths->deadline_ns;
 	expire_old(paths, now_ns);
-	unsigned end = update(paths);
+	unsigned end = levels_update(paths);
 
 	report_known(paths, end);
 	if (paths->ended)
@@ -878,9 +504,9 @@ static void take_test(struct paths *paths, const struct sent *sent, unsigned nod
 static bool ended_before(const struct paths *paths, const struct sent *sent,
 			 const struct trace_hop *hop)
 {
-	const struct level *prior = before(paths, sent->ttl);
+	const struct level *prior = levels_before(paths, sent->ttl);
 
-	return !leads_on(hop) && paths->first_end < sent->ttl &&
+	return !levels_leads_on(hop) && paths->first_end < sent->ttl &&
 	       prior->told.at[sent->flow] == PATHS_UNSEEN;
 }
 
@@ -894,7 +520,7 @@ static void answer_flow(struct paths *paths, const struct sent *sent, unsigned n
 		return;
 	level->answered_flows++;
 	level->answered_tries += level->tries[sent->flow];
-	see_flow(paths, sent->ttl, sent->flow, node);
+	levels_see_flow(paths, sent->ttl, sent->flow, node);
 }
 
 static void take_node(struct paths *paths, const struct sent *sent,
@@ -909,11 +535,11 @@ static void take_node(struct paths *paths, const struct sent *sent,
 	paths->reached |= hop.outcome == TRACE_REACHED;
 	speed_up(level);
 	if (ended_before(paths, sent, &hop)) {
-		end_flow(paths, sent->flow, 0);
+		levels_end_flow(paths, sent->flow, 0);
 		answer_flow(paths, sent, PATHS_UNSEEN);
 		return;
 	}
-	unsigned node = node_of(paths, sent->ttl, &hop);
+	unsigned node = levels_node_of(paths, sent->ttl, &hop);
 
 	if (node != PATHS_UNSEEN) {
 		struct trace_hop *told = &level->told.node[node].hop;
@@ -944,7 +570,7 @@ static void take_failure(struct paths *paths, const struct sent *sent, int64_t n
 	}
 	/* Another program has the port of this flow, which is of no more use. */
 	if (answer->kind == TRACE_ANSWER_FAILED)
-		end_flow(paths, sent->flow, 0);
+		levels_end_flow(paths, sent->flow, 0);
 	if (sent->is_test) {
 		level->test[sent->group].open = false;
 		level->test[sent->group].begun = false;
@@ -953,7 +579,7 @@ static void take_failure(struct paths *paths, const struct sent *sent, int64_t n
 		level->tries[sent->flow]--;
 	}
 	paths->next_ns = now_ns + BUSY_NS;
-	mark_dirty(paths, sent->ttl);
+	levels_mark_dirty(paths, sent->ttl);
 }
 
 void paths_answer(struct paths *paths, int64_t now_ns, uint16_t id,
@@ -980,26 +606,4 @@ void paths_answer(struct paths *paths, int64_t now_ns, uint16_t id,
 		take_node(paths, sent, answer);
 	else if (was_open)
 		take_failure(paths, sent, now_ns, answer);
-}
-
-/* --- questions -------------------------------------------------------------------------------- */
-
-bool paths_links_known(const struct paths_hop *hop)
-{
-	return hop->before == NULL || hop->before->nodes == 1 || hop->nodes == 1 ||
-	       hop->before->balancing != PATHS_BALANCED_BY_PACKET;
-}
-
-bool paths_linked(const struct paths_hop *hop, unsigned from, unsigned to)
-{
-	const struct paths_hop *before = hop->before;
-
-	if (before->nodes == 1)
-		return true;
-	if (before->balancing == PATHS_BALANCED_BY_PACKET)
-		return hop->nodes == 1 && leads_on(&before->node[from].hop);
-	for (unsigned flow = 0; flow < PATHS_FLOWS; flow++)
-		if (before->at[flow] == from && hop->at[flow] == to)
-			return true;
-	return false;
 }

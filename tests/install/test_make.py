@@ -41,7 +41,8 @@ class Make(unittest.TestCase):
         self.make('install')
         for path in ('bin/postern', 'bin/mtr-packet', 'bin/tracepath', 'libexec/postern/postern-broker',
                      'share/man/man7/postern-fleet.7', 'share/man/man8/tracepath.8',
-                     'share/zsh/site-functions/_postern', 'lib/systemd/system/postern-broker.socket'):
+                     'share/postern/tracepath.schema.json', 'share/zsh/site-functions/_postern',
+                     'lib/systemd/system/postern-broker.socket'):
             self.assertIn(path, self.found())
         done = subprocess.run([self.prefix + '/bin/tracepath', '-V'], text=True, capture_output=True,
                               check=True)

@@ -256,7 +256,7 @@ class Options(unittest.TestCase):
         self.assertEqual(trace('-n', '-m', '3', TARGETS[0])[0].returncode, 0)
 
     def test_wrong_words(self):
-        for status, *words in ((2, '-x', TARGETS[0]), (2,), (2, TARGETS[0], TARGETS[1]),
+        for status, *words in ((2, '-y', TARGETS[0]), (2,), (2, TARGETS[0], TARGETS[1]),
                                (2, '--nonsense', TARGETS[0]), (2, '-m'),
                                (1, '-m', '256', TARGETS[0]), (1, '-m', 'x', TARGETS[0]),
                                (1, '-m', '3x', TARGETS[0]), (1, '-l', '28', TARGETS[0]),

@@ -142,8 +142,11 @@ Test(simnet_parse, mistakes_are_found_on_their_line)
 		{"hop tos 0x100\n", "tos must be"},
 		{"hop address 198.18.0.256\n", "'198.18.0.256' is no address"},
 		{"hop address 1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5,1.1.1.6,1.1.1.7,1.1.1.8,"
-		 "1.1.1.9\n",
-		 "more than 8 addresses"},
+		 "1.1.1.9,1.1.1.10,1.1.1.11,1.1.1.12,1.1.1.13,1.1.1.14,1.1.1.15,1.1.1.16,1.1.1."
+		 "17\n",
+		 "more than 16 addresses"},
+		{"hop branch 2\n", "branch is K/N, not '2'"},
+		{"hop branch 3/2\n", "branch must be"},
 		{"hop mpls 1048576\n", "mpls must be"},
 		{"hop mpls 1:0:0:1:1\n", "four parts"},
 		{"hop interface sideways\n", "neither a role"},
