@@ -75,7 +75,7 @@ TOOL_C     := $(wildcard tests/hostile/*.c tests/bench/*.c tests/fuzz/*.c)
 # Of what both programs may use, what the broker does use: its list says what is privileged.
 BROKER_USES = common/checksum.c common/wire.c policy/landlock.c policy/seccomp.c \
 	      policy/socket_filter.c policy/validate.c
-# What of it runs after lock-down. (The hello ends the start-up and counts with it.)
+# What of it runs after lock-down, beside the last three lines of main().
 BROKER_SERVES = $(wildcard $(foreach m,serve channel send recv match build fatal,\
 		broker/$(m).c broker/$(m).h)) \
 		$(foreach m,common/checksum common/wire policy/validate,$(m).c $(m).h) \

@@ -22,24 +22,22 @@
 #include "common/hello.h"
 #include "policy/descriptors.h"
 
-static void send_hello(const struct broker_sockets *sockets)
+static void fill_hello(const struct broker_sockets *sockets, bool marks, struct record_hello *hello)
 {
-	struct record_hello hello = {
+	*hello = (struct record_hello){
 		.kind = RECORD_HELLO,
 		.version = RECORD_VERSION,
-		.features = sockets->features,
+		.features = sockets->features | (marks ? FEATURE_MARK : 0),
 		.slots = RECORD_SLOTS,
 		.batch = RECORD_BATCH,
 	};
-
-	memcpy(hello.held_port, sockets->held_port, sizeof(hello.held_port));
-	if (send(DESC_CHANNEL, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		fatal(FATAL_CHANNEL, "send the hello", errno, "read from the channel");
+	memcpy(hello->held_port, sockets->held_port, sizeof(hello->held_port));
 }
 
 int main(void)
 {
 	struct broker_sockets sockets;
+	struct record_hello hello;
 
 	/* What the caller arranged has no effect on what follows. */
 	sanitise();
@@ -51,11 +49,11 @@ int main(void)
 	bool keep_net_raw = privilege_may_mark() && sockets_can_mark();
 	/* Nothing is opened from here on, so that no capability and no id is needed. */
 	privilege_give_up(keep_net_raw);
-	if (keep_net_raw)
-		sockets.features |= FEATURE_MARK;
+	fill_hello(&sockets, keep_net_raw, &hello);
 	/* The process can do nothing but use the sockets that it has. */
 	lockdown();
-	send_hello(&sockets);
+	if (send(DESC_CHANNEL, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		fatal(FATAL_CHANNEL, "send the hello", errno, "read from the channel");
 	serve(sockets.held_port);
 }
 

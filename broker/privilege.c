@@ -134,13 +134,13 @@ bool privilege_may_mark(void)
 }
 
 /* Root of a user namespace may have no other user there: the kernel then refuses the saved id. */
-static bool leave_root(uint32_t kept)
+static void leave_root(uint32_t kept, uid_t *uid, gid_t *gid)
 {
 	bool can_change_group = permitted(BIT(CAP_SETGID)) != 0;
 
 	if (permitted(BIT(CAP_SETUID)) == 0 ||
 	    (setresuid((uid_t)-1, (uid_t)-1, NOBODY) != 0 && errno == EINVAL))
-		return false;
+		return;
 	choose(kept);
 	/* Keeps the chosen capabilities across the change and drops the two that it needs. */
 	if (capng_change_id(NOBODY, can_change_group ? NOBODY : -1, CAPNG_DROP_SUPP_GRP) != 0)
@@ -148,10 +148,12 @@ static bool leave_root(uint32_t kept)
 	if (can_change_group && getgroups(0, NULL) != 0)
 		fatal(FATAL_SYSTEM, "the supplementary groups were not dropped", 0, NULL);
 	become_not_dumpable_again();
-	return true;
+	*uid = NOBODY;
+	if (can_change_group)
+		*gid = NOBODY;
 }
 
-static void check_ids(uid_t uid)
+static void check_ids(uid_t uid, gid_t gid)
 {
 	uid_t real, effective, saved;
 	gid_t real_gid, effective_gid, saved_gid;
@@ -159,11 +161,20 @@ static void check_ids(uid_t uid)
 	if (getresuid(&real, &effective, &saved) != 0 || real != uid || effective != uid ||
 	    saved != uid)
 		fatal(FATAL_SYSTEM, "the user was not changed", 0, NULL);
-	if (getresgid(&real_gid, &effective_gid, &saved_gid) != 0 || effective_gid != real_gid ||
-	    saved_gid != real_gid)
+	if (getresgid(&real_gid, &effective_gid, &saved_gid) != 0 || real_gid != gid ||
+	    effective_gid != gid || saved_gid != gid)
 		fatal(FATAL_SYSTEM, "the group was not changed", 0, NULL);
 	if (uid != 0 && setresuid(0, 0, 0) == 0)
 		fatal(FATAL_SYSTEM, "the process can become root again", 0, NULL);
+}
+
+/* The result of prctl(2) about one capability of a set. One that the kernel does not know is in
+ * none. */
+static bool is_set(int result)
+{
+	if (result < 0 && errno != EINVAL)
+		fatal(FATAL_SYSTEM, "read back the capabilities", errno, NULL);
+	return result > 0;
 }
 
 static void check_capabilities(uint32_t kept)
@@ -174,10 +185,10 @@ static void check_capabilities(uint32_t kept)
 		if (is_held(CAPNG_PERMITTED, capability) != expected ||
 		    is_held(CAPNG_EFFECTIVE, capability) != expected ||
 		    is_held(CAPNG_INHERITABLE, capability) ||
-		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) > 0)
+		    is_set(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0)))
 			fatal(FATAL_SYSTEM, "the capabilities were not reduced", 0, NULL);
 		/* Not by libcap-ng: /proc may be that of another process id namespace. */
-		if (bounding_set_cleared && prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0)
+		if (bounding_set_cleared && is_set(prctl(PR_CAPBSET_READ, capability, 0, 0, 0)))
 			fatal(FATAL_SYSTEM, "the bounding set was not cleared", 0, NULL);
 	}
 }
@@ -186,10 +197,11 @@ void privilege_give_up(bool keep_net_raw)
 {
 	uint32_t kept = keep_net_raw ? BIT(CAP_NET_RAW) : 0;
 	uid_t uid = getuid();
+	gid_t gid = getgid();
 
-	if (uid == 0 && leave_root(kept))
-		uid = NOBODY;
+	if (uid == 0)
+		leave_root(kept, &uid, &gid);
 	hold_only(kept);
-	check_ids(uid);
+	check_ids(uid, gid);
 	check_capabilities(kept);
 }

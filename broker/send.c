@@ -21,6 +21,8 @@ enum {
 	/* Packets in one system call, around which the clock is read: with more, the send times are
 	 * less exact; one each costs more than a tenth of the rate. */
 	GROUP = 4,
+	/* Longer shares are those of a process that was interrupted, most likely after sending. */
+	SHARE_MAX_NS = 50000,
 	NS_PER_S = 1000000000,
 	/* TTL, TOS, mark, packet information. */
 	CONTROL_BYTES = 3 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo)),
@@ -113,6 +115,8 @@ size_t send_group(const struct record_probe *requests, size_t count,
 		return 1;
 	}
 	int64_t share_ns = (now_ns() - before_ns) / sent;
+	if (share_ns > SHARE_MAX_NS)
+		share_ns = SHARE_MAX_NS;
 	/* Each packet has an equal share of the call's time and leaves early in it, hence a third:
 	 * on loopback the answer arrives before the share ends. */
 	for (int i = 0; i < sent; i++)

@@ -127,12 +127,14 @@ static uint16_t hold_port(int expected)
 	return ntohs(any.sin_port);
 }
 
-/* The kernel drops all other types before it copies the packet for the socket. */
-static int pass_answer_types(int fd, const struct family *family)
+/* The kernel drops all other types before it copies the packet for the socket: all types for one
+ * that only sends. */
+static int pass_answer_types(int fd, const struct family *family, bool receives)
 {
-	struct icmp_filter blocked = {.data = ~(1u << ICMP_ECHOREPLY | 1u << ICMP_DEST_UNREACH |
-						1u << ICMP_TIME_EXCEEDED |
-						1u << ICMP_PARAMETERPROB)};
+	struct icmp_filter blocked = {
+		.data = !receives ? ~0u
+				  : ~(1u << ICMP_ECHOREPLY | 1u << ICMP_DEST_UNREACH |
+				      1u << ICMP_TIME_EXCEEDED | 1u << ICMP_PARAMETERPROB)};
 	static const uint8_t passed6[] = {ICMPV6_DEST_UNREACH, ICMPV6_PKT_TOOBIG,
 					  ICMPV6_TIME_EXCEED, ICMPV6_PARAMPROB, ICMPV6_ECHO_REPLY};
 	struct icmp6_filter blocked6;
@@ -140,7 +142,7 @@ static int pass_answer_types(int fd, const struct family *family)
 	if (family->number == 4)
 		return setsockopt(fd, SOL_RAW, ICMP_FILTER, &blocked, sizeof(blocked));
 	memset(&blocked6, 0xff, sizeof(blocked6));
-	for (size_t i = 0; i < sizeof(passed6); i++)
+	for (size_t i = 0; i < sizeof(passed6) && receives; i++)
 		blocked6.data[passed6[i] / 32] &= ~(1u << passed6[i] % 32);
 	return setsockopt(fd, SOL_ICMPV6, ICMPV6_FILTER, &blocked6, sizeof(blocked6));
 }
@@ -167,9 +169,10 @@ static void restrict_receive(int fd, uint8_t protocol, const struct family *fami
 			     const uint16_t *held_port, bool receives)
 {
 	bool is_icmp = protocol == IPPROTO_ICMP;
-	int error = receives && is_icmp ? pass_answer_types(fd, family)
-					: bind(fd, family->nowhere, family->nowhere_bytes);
+	int error = is_icmp ? pass_answer_types(fd, family, receives) : 0;
 
+	if (error == 0 && !(is_icmp && receives))
+		error = bind(fd, family->nowhere, family->nowhere_bytes);
 	if (error != 0)
 		fatal(FATAL_SYSTEM, "restrict what a raw socket receives", errno, NULL);
 	error = receives ? socket_filter_attach(fd, family->number, protocol, held_port)

@@ -9,6 +9,11 @@
 
 #include "common/record.h"
 
+enum {
+	/* Raised whenever a layout or a meaning below changes; both sides must agree exactly. */
+	RECORD_VERSION = 2,
+};
+
 /* What works in this broker on this machine. A protocol bit is shifted by its family's offset. */
 enum hello_features {
 	FEATURE_ICMP = 1u << 0,

@@ -19,8 +19,6 @@
 #include <stdint.h>
 
 enum {
-	/* Raised whenever a layout or a meaning below changes; both sides must agree exactly. */
-	RECORD_VERSION = 2,
 	/* Probes open at once in one broker; the low 16 bits of a cookie name the slot. */
 	RECORD_SLOTS = 65536,
 	/* Records in one message: enough to spread the cost of system calls and wake-ups. */

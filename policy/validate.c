@@ -29,22 +29,17 @@ bool validate_is_unicast(uint8_t family, const uint8_t *address)
 	return address[0] != 0xff && memcmp(address, mapped, sizeof(mapped)) != 0;
 }
 
-/* A field is zero unless its flag is set. */
-static bool flags_hold(const struct record_probe *request)
-{
-	uint16_t flags = request->flags;
-
-	return (flags & ~PROBE_FLAGS) == 0 && ((flags & PROBE_MARK) != 0 || request->mark == 0) &&
-	       ((flags & PROBE_NONCE) != 0 || is_zero(request->nonce, sizeof(request->nonce)));
-}
-
+/* A field that has a flag is zero without it. */
 static bool ranges_hold(const struct record_probe *request)
 {
 	bool is_icmp = request->protocol == IPPROTO_ICMP;
+	uint16_t flags = request->flags;
 
-	return request->ttl != 0 &&
+	return (flags & ~PROBE_FLAGS) == 0 && ((flags & PROBE_MARK) != 0 || request->mark == 0) &&
+	       ((flags & PROBE_NONCE) != 0 || is_zero(request->nonce, sizeof(request->nonce))) &&
 	       request->flow_label <= (request->family == 6 ? FLOW_LABEL_MAX : 0) &&
-	       request->ifindex <= INT32_MAX && request->probe_id < RECORD_PROBE_IDS &&
+	       request->ttl != 0 && request->ifindex <= INT32_MAX &&
+	       request->probe_id < RECORD_PROBE_IDS &&
 	       (is_icmp ? request->port == 0 : request->port != 0) &&
 	       (is_icmp ? request->number <= UINT16_MAX : request->number != 0);
 }
@@ -59,10 +54,8 @@ const char *validate_probe(const struct record_probe *request)
 	if ((request->family != 4 && request->family != 6) ||
 	    (request->protocol != IPPROTO_ICMP && request->protocol != IPPROTO_SCTP))
 		return "an unknown address family or protocol";
-	if (!flags_hold(request))
-		return "an unknown flag or a field without its flag";
 	if (!ranges_hold(request))
-		return "a number out of range";
+		return "a field out of range";
 	if (!is_zero(request->destination + address_bytes, rest_bytes) ||
 	    !is_zero(request->source + address_bytes, rest_bytes))
 		return "an address longer than its family's";

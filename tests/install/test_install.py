@@ -86,6 +86,17 @@ class Install(unittest.TestCase):
         self.install(GROUP=other.gr_name)
         self.expect(0o750, 'cap_net_raw=p', other.gr_gid)
 
+    def test_restriction_by_mode_stays(self):
+        self.needs_capability()
+        group = GROUPS[0]
+        # Others may not execute these; what they may read does not matter.
+        for mode in 0o750, 0o754, 0o744, 0o710, 0o700:
+            with self.subTest(oct(mode)):
+                self.install(GROUP=group.gr_name)
+                os.chmod(self.target, mode)
+                self.assertIn('stays for group', self.install())
+                self.expect(mode, 'cap_net_raw=p', group.gr_gid)
+
     def test_unknown_group(self):
         self.install()
         before = os.stat(self.target).st_ino

@@ -263,6 +263,11 @@ class Failed(WithNet):
 
 
 class Units(unittest.TestCase):
+    def test_many_connections_do_not_end_the_socket(self):
+        """systemd before 255 gives a socket up that has more than 200 in two seconds."""
+        with open(os.path.join(lab.ROOT, 'broker/postern-broker.socket'), encoding='utf-8') as unit:
+            self.assertIn('\nTriggerLimitIntervalSec=0\n', unit.read())
+
     def test_systemd_accepts_them(self):
         analyze = shutil.which('systemd-analyze')
         if analyze is None:

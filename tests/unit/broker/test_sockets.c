@@ -155,6 +155,10 @@ static int receiving(void *context)
 	    blocked.data != ~(1u << ICMP_ECHOREPLY | 1u << ICMP_DEST_UNREACH |
 			      1u << ICMP_TIME_EXCEEDED | 1u << ICMP_PARAMETERPROB))
 		return 6;
+	/* Without IPv6 a request can bind a duplicate of this one to any address. */
+	if (getsockopt(DESC_ICMP4_DF, SOL_RAW, ICMP_FILTER, &blocked, &bytes) != 0 ||
+	    blocked.data != ~0u)
+		return 7;
 	return GOOD;
 }
 
