@@ -62,7 +62,7 @@ static void print_node(struct trace_page *page, const struct paths_hop *hop, uns
 	view_print(page, "%2d:  ", hop->ttl);
 	print_rail(page, hop, i);
 	if (node->hop.outcome == TRACE_SILENT) {
-		view_print(page, "no reply");
+		text_painted(page, COLOUR_DIM, "no reply");
 	} else {
 		text_host(page, &node->hop, node->name);
 		text_time(page, node->hop.rtt_ns[0]);

@@ -1,6 +1,6 @@
 /*
  * A trace as iputils' tracepath prints it, to the character, so that programs which read its lines
- * can read these. Pure functions, in tracepath.
+ * can read these; on a terminal with colours. Pure functions, in tracepath.
  */
 #include <arpa/inet.h>
 #include <netinet/ip_icmp.h>
@@ -102,12 +102,25 @@ void text_host(struct trace_page *page, const struct trace_hop *hop, const char 
 	print_host(page, hop->address, hop->scope, name);
 }
 
+void text_colour(struct trace_page *page, enum colour which)
+{
+	if (page->colours)
+		view_print(page, "%s", colour(which));
+}
+
+void text_painted(struct trace_page *page, enum colour which, const char *text)
+{
+	text_colour(page, which);
+	view_print(page, "%s", text);
+	text_colour(page, COLOUR_NONE);
+}
+
 void text_mark(struct trace_page *page, const struct trace_hop *hop)
 {
 	if (hop->outcome == TRACE_REACHED)
-		view_print(page, "reached");
+		text_painted(page, COLOUR_GREEN, "reached");
 	else if (hop->outcome == TRACE_UNREACHABLE)
-		view_print(page, "%s", mark(page, hop));
+		text_painted(page, COLOUR_RED, mark(page, hop));
 }
 
 /* Each piece begins with a comma unless it is the first. */
@@ -213,11 +226,13 @@ static void print_step(struct trace_page *page, const struct trace_step *step, c
 		print_column(page, "[UNKNOWN]");
 	if (!step->black_hole)
 		text_time(page, step->rtt_ns);
+	text_colour(page, COLOUR_YELLOW);
 	view_print(page, "pmtu %u", step->mtu_bytes);
 	if (step->black_hole && step->has_after_hop)
 		view_print(page, " (black hole after hop %u)", step->after_hop);
 	else if (step->black_hole)
 		view_print(page, " (black hole before hop %u)", step->ttl);
+	text_colour(page, COLOUR_NONE);
 	view_print(page, "\n");
 }
 
@@ -226,7 +241,9 @@ static void print_hop(struct trace_page *page, const struct trace_hop *hop, cons
 	if (hop->outcome == TRACE_UNKNOWN)
 		return;
 	if (hop->outcome == TRACE_SILENT) {
-		view_print(page, "%2d:  no reply\n", hop->ttl);
+		view_print(page, "%2d:  ", hop->ttl);
+		text_painted(page, COLOUR_DIM, "no reply");
+		view_print(page, "\n");
 		return;
 	}
 	if (hop->data) {

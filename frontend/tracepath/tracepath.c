@@ -365,6 +365,7 @@ static void open_page(struct tracepath *tracepath)
 		.statistics = options->tries_given && !options->paths,
 		.paths = options->paths,
 		.first_flow = options->flow,
+		.colours = colour(COLOUR_NONE)[0] != '\0',
 	};
 	tracepath->report = (struct trace_report){
 		.view = views[options->paths][options->format],

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "frontend/process/colour.h"
 #include "frontend/process/output.h"
 #include "frontend/tracepath/engine.h"
 
@@ -41,6 +42,7 @@ struct trace_page {
 	bool paths;          /* the facts are those of the multipath engine */
 	uint32_t first_flow; /* what the multipath engine's flow 0 stands for */
 	/* of the text: */
+	bool colours;     /* stdout is a terminal that wants them */
 	uint8_t next_ttl; /* the hop that the next line is about */
 	bool any_line;
 	bool progress; /* a line on the terminal that is to be erased */
@@ -82,6 +84,10 @@ const char *view_address(const struct trace_page *page, uint8_t family, const ui
 /* Who answered, in the column of hosts. */
 void text_host(struct trace_page *page, const struct trace_hop *hop, const char *name);
 void text_time(struct trace_page *page, int64_t time_ns);
+/* Begins a colour, or with COLOUR_NONE ends it, where the page has colours. */
+void text_colour(struct trace_page *page, enum colour which);
+/* A text in a colour. */
+void text_painted(struct trace_page *page, enum colour which, const char *text);
 /* The end of a path as iputils marks it: reached, !H and so on; nothing for a router. */
 void text_mark(struct trace_page *page, const struct trace_hop *hop);
 /* What page->extensions and page->statistics ask for. */

@@ -23,7 +23,7 @@
 
 enum {
 	GOOD = 42,
-	CANNOT = 77,
+	CANNOT = 43,        /* none of the exit statuses of fatal() */
 	FLOWINFO_SEND = 33, /* IPV6_FLOWINFO_SEND, which only the kernel's headers have */
 };
 
