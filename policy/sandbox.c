@@ -99,16 +99,26 @@ int sandbox_tracepath(void)
 	return enter(false, landlock_enter, FILTER(tracepath));
 }
 
-/* Root without the capability, or in a user namespace that has no such id, stays what it is: it
- * was given nothing that its user lacks. */
+static bool done_or_not_allowed(int result)
+{
+	return result == 0 || errno == EPERM || errno == EINVAL;
+}
+
+/* Each as far as root holds the capability for it (EPERM) and its user namespace has such an id
+ * (EINVAL): without, it was given nothing that its user lacks. */
 static bool become_nobody(void)
 {
 	if (geteuid() != 0)
 		return true;
-	if (setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
-	    setresuid(NOBODY, NOBODY, NOBODY) == 0)
-		return true;
-	return errno == EPERM || errno == EINVAL;
+	bool may_set_user =
+		capng_get_caps_process() == 0 && capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID);
+
+	if (!done_or_not_allowed(setgroups(0, NULL)) ||
+	    !done_or_not_allowed(setresgid(NOBODY, NOBODY, NOBODY)))
+		return false;
+	if (setresuid(NOBODY, NOBODY, NOBODY) == 0)
+		return geteuid() == NOBODY;
+	return errno == EINVAL || (errno == EPERM && !may_set_user);
 }
 
 int sandbox_names(void)

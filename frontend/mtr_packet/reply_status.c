@@ -37,10 +37,8 @@ enum { EXCEEDED_IN_TRANSIT = 0 };
 
 static bool is_too_big(const struct probe_request *probe, const struct probe_result *result)
 {
-	const struct icmp_types *types = icmp_types(probe->family);
-
-	return result->kind == RESULT_ICMP && result->icmp_type == types->packet_too_big &&
-	       (types->packet_too_big_code < 0 || types->packet_too_big_code == result->icmp_code);
+	return result->kind == RESULT_ICMP &&
+	       icmp_is_too_big(probe->family, result->icmp_type, result->icmp_code);
 }
 
 bool needs_fragments(const struct probe_request *probe, const struct probe_result *result)

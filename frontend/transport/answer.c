@@ -15,9 +15,6 @@
 
 enum {
 	SCTP_CHECKSUM_OFFSET = 8,
-	/* Where routers older than RFC 4884 put an extension structure (its section 5.5). */
-	OLD_EXTENSION_OFFSET = 128,
-	EXTENSION_HEADER_BYTES = 4,
 };
 
 /* A long echo reply is passed on in part: the rest is what the probe was filled with. Of other
@@ -65,41 +62,11 @@ static bool is_error(const uint8_t *data, uint8_t family)
 	       data[0] == types->parameter_problem || data[0] == types->packet_too_big;
 }
 
-/* RFC 4884 4: the errors that may carry an extension structure. */
-static bool is_extensible(const uint8_t *data, uint8_t family)
-{
-	const struct icmp_types *types = icmp_types(family);
-
-	return data[0] == types->unreachable || data[0] == types->time_exceeded ||
-	       (family == 4 && data[0] == types->parameter_problem);
-}
-
-/* `told_bytes` is how much the ICMP header says is quoted in front of the structure, 0 if it does
- * not say. Then there may be just more of the quoted packet at the old place: only a checksum that
- * is there and holds tells. */
-static bool read_extension(const struct record_answer *answer, const uint8_t *data,
-			   size_t told_bytes, struct extension_info *extension)
-{
-	size_t offset =
-		WIRE_ICMP_HEADER_BYTES + (told_bytes != 0 ? told_bytes : OLD_EXTENSION_OFFSET);
-	bool cut = answer->data_bytes < answer->packet_bytes;
-
-	if (answer->data_bytes < offset + EXTENSION_HEADER_BYTES)
-		return false;
-	if (told_bytes == 0 && (cut || wire_get16(data + offset + 2) == 0))
-		return false;
-	return extension_decode(data + offset, answer->data_bytes - offset, cut, extension);
-}
-
 static uint32_t next_hop_mtu(const uint8_t *data, uint8_t family)
 {
-	const struct icmp_types *types = icmp_types(family);
-
-	if (data[0] != types->packet_too_big)
+	if (!icmp_is_too_big(family, data[0], data[1]))
 		return 0;
-	if (family == 6)
-		return wire_get32(data + 4);                                     /* RFC 4443 3.2 */
-	return data[1] == types->packet_too_big_code ? wire_get16(data + 6) : 0; /* RFC 1191 4 */
+	return family == 4 ? wire_get16(data + 6) : wire_get32(data + 4);
 }
 
 static void read_error(const struct record_answer *answer, const uint8_t *data, uint8_t family,
@@ -111,9 +78,10 @@ static void read_error(const struct record_answer *answer, const uint8_t *data, 
 	size_t quote_bytes = answer->data_bytes - (size_t)WIRE_ICMP_HEADER_BYTES;
 	size_t told_bytes = 0;
 
-	if (is_extensible(data, family)) {
+	if (icmp_is_extensible(family, data[0])) {
 		told_bytes = (size_t)data[types->extension_length] * types->extension_unit;
-		if (read_extension(answer, data, told_bytes, extension))
+		if (extension_find(quote, quote_bytes, 0, told_bytes,
+				   answer->data_bytes < answer->packet_bytes, extension))
 			result->extension = extension;
 	}
 	if (told_bytes != 0 && told_bytes < quote_bytes)

@@ -30,8 +30,10 @@ enum {
 	/* Measured: a packet leaves after 3/8 of the time that the kernel takes for it, or after
 	 * this time: what follows is the driver's, or the answer's on a path within this host. */
 	LEAVE_MAX_NS = 1000,
-	/* A pending ICMP error makes a send fail, and another one may come before the next try. An
-	 * error that persists so many times is the probe's own. */
+	/* What a packet takes at most. The rest of a long call is an interruption, which must not
+	 * make round-trip times too short. */
+	EACH_MAX_NS = 50 * NS_PER_US,
+	/* A pending ICMP error makes a send fail, and another one may come before the next try. */
 	SEND_TRIES = 16,
 	/* How soon queued probes are tried again that the kernel did not take. */
 	RETRY_NS = NS_PER_MS,
@@ -85,8 +87,9 @@ static bool may_join(struct dgram *dgram, const struct dgram_socket *socket,
 static void note_sent(struct dgram_probe *const *probes, int count, int64_t from_ns, int64_t to_ns)
 {
 	int64_t each_ns = (to_ns - from_ns) / count;
+	if (each_ns > EACH_MAX_NS)
+		each_ns = EACH_MAX_NS;
 	int64_t leave_ns = each_ns * 3 / 8;
-
 	if (leave_ns > LEAVE_MAX_NS)
 		leave_ns = LEAVE_MAX_NS;
 	for (int i = 0; i < count; i++)
@@ -105,6 +108,26 @@ static int send_error(const struct probe_request *request, int error)
 	return route_error != 0 ? route_error : error;
 }
 
+/* The errors that a pending ICMP message has (Linux icmp_err_convert[], icmpv6_err_convert()), and
+ * a missing route as well. They may arrive faster than probes leave. */
+static bool is_pending(const struct probe_request *request, int error)
+{
+	struct local_route route;
+
+	switch (error) {
+	case ECONNREFUSED:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EACCES:
+	case EPROTO:
+	case ENOPROTOOPT:
+		return local_route(request, &route) == 0;
+	default:
+		return false;
+	}
+}
+
 static void compose(struct dgram *dgram, struct dgram_probe *const *probes, int i, bool flow_label)
 {
 	dgram_message_compose(&dgram->messages[i].msg_hdr, &dgram->outgoing[i], probes[i],
@@ -115,7 +138,7 @@ static void fail(struct dgram *dgram, struct dgram_probe *probe, int error)
 {
 	dgram_pool_remove(&dgram->pool, probe);
 	probe->state = DGRAM_FAILED;
-	probe->error = send_error(&probe->request, error);
+	probe->error = error;
 	probe->mtu_bytes = 0;
 	TAILQ_INSERT_TAIL(&dgram->failed, probe, queue);
 }
@@ -146,6 +169,9 @@ static int send_messages(struct dgram *dgram, struct dgram_probe *const *probes,
 			compose(dgram, probes, done, false);
 		if (++tries < SEND_TRIES)
 			continue;
+		error = send_error(&probes[done]->request, error);
+		if (transport_error_passes(error) || is_pending(&probes[done]->request, error))
+			break;
 		fail(dgram, probes[done], error);
 		done++;
 		tries = 0;
@@ -165,6 +191,7 @@ static bool send_batch(struct dgram *dgram, struct dgram_group *group, struct dg
 		dgram_pool_place(&dgram->pool, probe, socket);
 		probe->nonce_bytes = (uint8_t)dgram_nonce_bytes(&probe->request);
 		random_bytes(probe->nonce, sizeof(probe->nonce));
+		probe->may_be_answered = false;
 		dgram->protocol->finish(probe);
 		compose(dgram, probes, count++, true);
 		probe = TAILQ_FIRST(&group->queue);
@@ -184,9 +211,10 @@ static void send_group(struct dgram *dgram, struct dgram_group *group)
 	int error;
 
 	while (TAILQ_EMPTY(&dgram->failed) && !TAILQ_EMPTY(&group->queue)) {
+		struct dgram_probe *first = TAILQ_FIRST(&group->queue);
 		socket = dgram_pool_choose(&dgram->pool, group, &error);
 		if (error != 0)
-			fail(dgram, TAILQ_FIRST(&group->queue), error);
+			fail(dgram, first, send_error(&first->request, error));
 		else if (socket == NULL || !send_batch(dgram, group, socket))
 			return;
 	}
@@ -275,6 +303,11 @@ static size_t read_answer(struct dgram *dgram, const struct dgram_socket *socket
 	struct dgram_probe *probe = dgram_table_match(&dgram->pool.table, socket, &shown);
 	if (probe == NULL)
 		return 0;
+	bool shows_nonce = probe->nonce_bytes > 0 && shown.payload_bytes > 0;
+	if (!shows_nonce && dgram_pool_is_late(&dgram->pool, probe, time->now_ns)) {
+		probe->may_be_answered = true;
+		return 0;
+	}
 
 	memcpy(result.responder, shown.destination, sizeof(shown.destination));
 	if (found.error != NULL)

@@ -9,8 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
+
+#include "frontend/process/clock.h"
+#include "frontend/transport/probe_socket.h"
+
+/* A packet lives hardly longer. */
+static const int64_t LATE_NS = INT64_C(10) * NS_PER_S;
+
+/* After a burst to one port many sockets are idle, and other programs may want their ports. */
+static const int64_t IDLE_NS = NS_PER_S;
 
 /* --- groups ----------------------------------------------------------------------------------- */
 
@@ -111,19 +119,37 @@ static void close_socket(struct dgram_pool *pool, struct dgram_socket *socket)
 	free_group_if_empty(pool, group);
 }
 
-static bool close_longest_idle(struct dgram_pool *pool)
+/* The one that has been idle for longest, of those with a source port; 0: any. */
+static bool close_idle(struct dgram_pool *pool, uint16_t source_port)
 {
-	struct dgram_socket *socket = TAILQ_FIRST(&pool->idle);
+	struct dgram_socket *socket;
 
+	TAILQ_FOREACH (socket, &pool->idle, in_list)
+		if (source_port == 0 || socket->source_port == source_port)
+			break;
 	if (socket != NULL)
 		close_socket(pool, socket);
 	return socket != NULL;
+}
+
+static void close_long_idle(struct dgram_pool *pool, int64_t idle_before_ns)
+{
+	struct dgram_socket *socket, *next;
+
+	for (socket = TAILQ_FIRST(&pool->idle);
+	     socket != NULL && socket->idle_since_ns < idle_before_ns; socket = next) {
+		next = TAILQ_NEXT(socket, in_list);
+		if (socket->group->kind.fixed_port)
+			close_socket(pool, socket);
+	}
 }
 
 void dgram_pool_tidy(struct dgram_pool *pool)
 {
 	struct dgram_socket *socket, *next;
 
+	if (!TAILQ_EMPTY(&pool->idle))
+		close_long_idle(pool, clock_now_ns() - IDLE_NS);
 	for (socket = TAILQ_FIRST(&pool->closing); socket != NULL; socket = next) {
 		next = TAILQ_NEXT(socket, in_list);
 		if (socket->is_retired || TAILQ_EMPTY(&socket->group->queue))
@@ -132,22 +158,30 @@ void dgram_pool_tidy(struct dgram_pool *pool)
 }
 
 /* A local port may be held by a socket of another kind, with DF or without, until that closes. */
-static bool holds_local_port(const struct dgram_pool *pool, const struct dgram_kind *kind)
-{
-	const struct dgram_group *group;
-
-	TAILQ_FOREACH (group, &pool->all, in_all)
-		if (group->kind.local_port == kind->local_port &&
-		    group->kind.family == kind->family && !TAILQ_EMPTY(&group->sockets))
-			return true;
-	return false;
-}
-
-/* Descriptors, buffers or a port that another probe will give back. */
 static bool is_passing(const struct dgram_pool *pool, const struct dgram_kind *kind, int error)
 {
-	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
-	       (error == EADDRINUSE && holds_local_port(pool, kind));
+	return transport_error_passes(error) ||
+	       (error == EADDRINUSE && pool->source_ports[kind->local_port] > 0);
+}
+
+/* Closes an idle socket that has what an open one lacks. */
+static bool make_room(struct dgram_pool *pool, const struct dgram_kind *kind, int error)
+{
+	if (error == EADDRINUSE && kind->local_port != 0)
+		return close_idle(pool, kind->local_port);
+	return (error == EMFILE || error == ENFILE) && close_idle(pool, 0);
+}
+
+/* Returns a descriptor or a negative errno. */
+static int open_descriptor(struct dgram_pool *pool, struct dgram_socket *socket)
+{
+	int fd =
+		dgram_socket_open(&socket->group->kind, &socket->answers_max, &socket->source_port);
+
+	if (fd < pool->fd_limit)
+		return fd;
+	close(fd);
+	return -EMFILE;
 }
 
 static struct dgram_socket *take_entry(struct dgram_pool *pool)
@@ -166,11 +200,11 @@ static struct dgram_socket *open_socket(struct dgram_pool *pool, struct dgram_gr
 	struct dgram_socket new = {.group = group}, *socket;
 	struct epoll_event event = {.events = EPOLLIN};
 
-	if (pool->open >= pool->open_max && !close_longest_idle(pool))
+	if (pool->open >= pool->open_max && !close_idle(pool, 0))
 		return NULL;
 	do
-		new.fd = dgram_socket_open(&group->kind, &new.answers_max, &new.source_port);
-	while ((new.fd == -EMFILE || new.fd == -ENFILE) && close_longest_idle(pool));
+		new.fd = open_descriptor(pool, &new);
+	while (new.fd < 0 && make_room(pool, &group->kind, -new.fd));
 	if (new.fd < 0) {
 		*error = is_passing(pool, &group->kind, -new.fd) ? 0 : -new.fd;
 		return NULL;
@@ -240,8 +274,10 @@ static void leave_socket(struct dgram_pool *pool, struct dgram_probe *probe)
 	struct dgram_socket *socket = probe->socket;
 
 	dgram_table_remove(probe);
-	if (--socket->open_probes == 0)
-		TAILQ_INSERT_TAIL(resting_list(pool, socket), socket, in_list);
+	if (--socket->open_probes > 0)
+		return;
+	socket->idle_since_ns = clock_now_ns();
+	TAILQ_INSERT_TAIL(resting_list(pool, socket), socket, in_list);
 }
 
 uint32_t dgram_pool_count_number(struct dgram_socket *socket, uint32_t most)
@@ -297,23 +333,42 @@ void dgram_pool_remove(struct dgram_pool *pool, struct dgram_probe *probe)
 	probe->state = DGRAM_FREE;
 }
 
+/* The ports do not tell the probes apart. Nor do they in a flow, but there the caller sees to it:
+ * tracepath has one probe open at a time, and goes on when it has waited for that. */
+static bool has_fixed_ports(const struct probe_request *request)
+{
+	return request->protocol == IPPROTO_UDP && request->port != 0 && request->local_port != 0 &&
+	       !(request->flags & REQUEST_FLOW);
+}
+
 void dgram_pool_cancel(struct dgram_pool *pool, struct dgram_probe *probe)
 {
-	if (probe->state == DGRAM_OPEN && probe->socket->group->kind.fixed_port)
-		probe->socket->is_retired = true;
+	if (probe->state == DGRAM_OPEN) {
+		struct dgram_socket *socket = probe->socket;
+
+		socket->is_retired |= socket->group->kind.fixed_port;
+		/* Of a probe that may have been answered no answer is expected any more. */
+		if (has_fixed_ports(&probe->request) && !probe->may_be_answered)
+			pool->late_until_ns[socket->source_port] = probe->sent_ns + LATE_NS;
+	}
 	dgram_pool_remove(pool, probe);
+}
+
+bool dgram_pool_is_late(const struct dgram_pool *pool, const struct dgram_probe *probe,
+			int64_t now_ns)
+{
+	return has_fixed_ports(&probe->request) &&
+	       now_ns < pool->late_until_ns[probe->socket->source_port];
 }
 
 /* --- opening and closing ---------------------------------------------------------------------- */
 
 /* Half of the descriptors: the other transports need some, too. */
-static uint32_t open_max(void)
+static uint32_t open_max(int fd_limit)
 {
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / 2 > DGRAM_SOCKETS_MAX)
+	if (fd_limit / 2 > DGRAM_SOCKETS_MAX)
 		return DGRAM_SOCKETS_MAX;
-	return limit.rlim_cur < 2 ? 1 : (uint32_t)(limit.rlim_cur / 2);
+	return fd_limit < 2 ? 1 : (uint32_t)fd_limit / 2;
 }
 
 void dgram_pool_open(struct dgram_pool *pool, const struct dgram_protocol *protocol)
@@ -324,7 +379,8 @@ void dgram_pool_open(struct dgram_pool *pool, const struct dgram_protocol *proto
 	TAILQ_INIT(&pool->idle);
 	TAILQ_INIT(&pool->closing);
 	TAILQ_INIT(&pool->unused);
-	pool->open_max = open_max();
+	pool->fd_limit = probe_socket_fd_limit();
+	pool->open_max = open_max(pool->fd_limit);
 	pool->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (pool->epoll_fd < 0)
 		err(EXIT_FAILURE, "epoll for probes");

@@ -47,6 +47,7 @@ struct dgram_socket {
 	uint32_t numbers_used;  /* how many numbers its protocol has chosen */
 	uint8_t *numbers_taken; /* ICMP: which, as a bitmap; NULL: none */
 	bool is_retired;        /* takes no more probes */
+	int64_t idle_since_ns;  /* when its last open probe ended */
 	struct dgram_group *group;
 	TAILQ_ENTRY(dgram_socket) in_group;
 	TAILQ_ENTRY(dgram_socket)
@@ -72,7 +73,10 @@ struct dgram_pool {
 	uint32_t touched;                 /* entries of `sockets` that were ever used */
 	uint32_t open;
 	uint32_t open_max;
+	int fd_limit;                          /* descriptors are below it */
 	uint16_t source_ports[UINT16_MAX + 1]; /* how many sockets have each */
+	/* By source port: until then an answer may be to a probe that was cancelled. */
+	int64_t late_until_ns[UINT16_MAX + 1];
 	struct dgram_socket sockets[DGRAM_SOCKETS_MAX];
 	struct dgram_table table; /* the open probes */
 };
@@ -106,12 +110,16 @@ void dgram_pool_remove(struct dgram_pool *pool, struct dgram_probe *probe);
 /* The same for a probe that may still be answered. */
 void dgram_pool_cancel(struct dgram_pool *pool, struct dgram_probe *probe);
 
+/* May an answer that shows no nonce be to an earlier probe with the same ports, cancelled since? */
+bool dgram_pool_is_late(const struct dgram_pool *pool, const struct dgram_probe *probe,
+			int64_t now_ns);
+
 /* Counts a number that was chosen for a probe of the socket, and returns how many were before.
  * After `most` of them the socket is retired, or counts from 0 again if it is the only one that its
  * probes may leave by. */
 uint32_t dgram_pool_count_number(struct dgram_socket *socket, uint32_t most);
 
-/* Closes sockets that are of no more use. */
+/* Closes sockets that are of no more use, or have not been for a while. */
 void dgram_pool_tidy(struct dgram_pool *pool);
 
 #endif

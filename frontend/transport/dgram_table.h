@@ -39,6 +39,7 @@ struct dgram_probe {
 	uint8_t header[DGRAM_HEADER_BYTES]; /* OPEN: the protocol's, if the socket adds none */
 	uint16_t number;                    /* OPEN: UDP: destination port; ICMP: echo sequence */
 	int64_t sent_ns;                    /* OPEN */
+	bool may_be_answered;               /* OPEN: by an answer that is unclear */
 	int error;                          /* FAILED: errno */
 	uint32_t mtu_bytes;                 /* FAILED by EMSGSIZE: MTU of the link; 0: unknown */
 	struct dgram_group *group;          /* QUEUED */

@@ -14,8 +14,10 @@
 enum {
 	STRUCTURE_VERSION = 2,      /* RFC 4884, 7 */
 	STRUCTURE_HEADER_BYTES = 4, /* version, reserved, checksum */
-	OBJECT_HEADER_BYTES = 4,    /* length, class, c-type (RFC 4884, 8) */
-	WORD_BYTES = 4,             /* objects consist of whole words (RFC 4884, 8) */
+	CHECKSUM_OFFSET = 2,
+	OLD_OFFSET = 128,        /* RFC 4884, 5.5 */
+	OBJECT_HEADER_BYTES = 4, /* length, class, c-type (RFC 4884, 8) */
+	WORD_BYTES = 4,          /* objects consist of whole words (RFC 4884, 8) */
 
 	CLASS_MPLS = 1, /* RFC 4950, 4 */
 	MPLS_INCOMING_STACK = 1,
@@ -65,7 +67,7 @@ static bool take32(struct bytes *bytes, uint32_t *value)
 /* The checksum covers the whole structure; zero says that the sender made none (RFC 4884, 7). */
 static bool checksum_holds(const uint8_t *bytes, size_t length)
 {
-	return wire_get16(bytes + 2) == 0 ||
+	return wire_get16(bytes + CHECKSUM_OFFSET) == 0 ||
 	       checksum_fold(checksum_add(0, bytes, length)) == 0xffff;
 }
 
@@ -208,4 +210,16 @@ bool extension_decode(const uint8_t *bytes, size_t length, bool cut, struct exte
 		return true;
 	memset(info, 0, sizeof *info);
 	return false;
+}
+
+bool extension_find(const uint8_t *quote, size_t length, size_t hidden_bytes, size_t told_offset,
+		    bool cut, struct extension_info *info)
+{
+	size_t offset = told_offset != 0 ? told_offset : OLD_OFFSET - hidden_bytes;
+
+	if (offset + STRUCTURE_HEADER_BYTES > length)
+		return false;
+	if (told_offset == 0 && (cut || wire_get16(quote + offset + CHECKSUM_OFFSET) == 0))
+		return false;
+	return extension_decode(quote + offset, length - offset, cut, info);
 }

@@ -58,4 +58,11 @@ struct extension_info {
  * or checksum (if not zero) are wrong or an object's length is; unknown objects are skipped. */
 bool extension_decode(const uint8_t *bytes, size_t length, bool cut, struct extension_info *info);
 
+/* The same for the structure behind the packet that an ICMP error quotes. `quote` has the `length`
+ * bytes behind the ICMP header, without the first `hidden_bytes` of them. The structure begins at
+ * `told_offset`, or where routers older than RFC 4884 put it if that is 0. There may be just more
+ * of the quoted packet at that place: only a checksum that is there and holds tells. */
+bool extension_find(const uint8_t *quote, size_t length, size_t hidden_bytes, size_t told_offset,
+		    bool cut, struct extension_info *info);
+
 #endif

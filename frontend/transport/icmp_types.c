@@ -30,3 +30,19 @@ const struct icmp_types *icmp_types(uint8_t family)
 {
 	return family == 4 ? &icmp4 : &icmp6;
 }
+
+bool icmp_is_too_big(uint8_t family, uint8_t type, uint8_t code)
+{
+	const struct icmp_types *types = icmp_types(family);
+
+	return type == types->packet_too_big &&
+	       (types->packet_too_big_code < 0 || code == types->packet_too_big_code);
+}
+
+bool icmp_is_extensible(uint8_t family, uint8_t type)
+{
+	const struct icmp_types *types = icmp_types(family);
+
+	return type == types->unreachable || type == types->time_exceeded ||
+	       (family == 4 && type == types->parameter_problem);
+}

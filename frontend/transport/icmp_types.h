@@ -4,6 +4,7 @@
 #ifndef POSTERN_FRONTEND_TRANSPORT_ICMP_TYPES_H
 #define POSTERN_FRONTEND_TRANSPORT_ICMP_TYPES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct icmp_types {
@@ -16,5 +17,11 @@ struct icmp_types {
 
 /* `family` is 4 or 6. */
 const struct icmp_types *icmp_types(uint8_t family);
+
+/* Is it the error that tells a next-hop MTU (RFC 1191 4, RFC 4443 3.2)? */
+bool icmp_is_too_big(uint8_t family, uint8_t type, uint8_t code);
+
+/* May it carry an extension structure (RFC 4884 4)? */
+bool icmp_is_extensible(uint8_t family, uint8_t type);
 
 #endif

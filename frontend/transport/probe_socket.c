@@ -5,9 +5,11 @@
 #include "frontend/transport/probe_socket.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,11 +20,8 @@
 #include "frontend/transport/ip_family.h"
 
 enum {
-	/* Where routers older than RFC 4884 put an extension structure (its section 5.5). */
-	OLD_EXTENSION_OFFSET = 128,
-	/* RFC 4884 7: version, reserved bits, checksum. */
-	EXTENSION_HEADER_BYTES = 4,
-	EXTENSION_CHECKSUM_OFFSET = 2,
+	/* There is one look-up at a time. The rest is for what this process may have inherited. */
+	LOOK_UP_FDS = 4,
 };
 
 int probe_socket_set(int fd, int level, int option, uint32_t value)
@@ -38,6 +37,15 @@ int probe_socket_open(uint8_t family, uint8_t protocol)
 			protocol == IPPROTO_ICMP ? ip->icmp : 0);
 
 	return fd >= 0 ? fd : -errno;
+}
+
+int probe_socket_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+		return INT_MAX;
+	return limit.rlim_cur < LOOK_UP_FDS ? 0 : (int)limit.rlim_cur - LOOK_UP_FDS;
 }
 
 uint32_t probe_socket_features(uint8_t protocol, uint32_t feature)
@@ -112,30 +120,14 @@ struct probe_socket_error probe_socket_error(struct msghdr *message)
 	return found;
 }
 
-/* RFC 1191 4 and RFC 4443 3.2: the errors that carry an MTU. */
-static bool has_mtu(const struct sock_extended_err *error, const struct icmp_types *types)
-{
-	return error->ee_type == types->packet_too_big &&
-	       (types->packet_too_big_code < 0 || error->ee_code == types->packet_too_big_code);
-}
-
-/* The kernel tells where the extensions begin if the ICMP header does, and whether they are valid.
- * At the old place there may be just more of the quoted packet: only a checksum that is there and
- * holds tells. */
-static bool read_extension(const struct sock_extended_err *error, const struct icmp_types *types,
-			   size_t headers_bytes, const uint8_t *data, size_t length,
-			   struct extension_info *extension)
+/* The kernel tells where they begin if the ICMP header does, and whether they are valid. */
+static bool read_extension(const struct sock_extended_err *error, size_t headers_bytes,
+			   const uint8_t *data, size_t length, struct extension_info *extension)
 {
 	const struct sock_ee_data_rfc4884 *place = &error->ee_rfc4884;
-	size_t offset = place->len != 0 ? place->len : OLD_EXTENSION_OFFSET - headers_bytes;
 
-	if (error->ee_type != types->unreachable && error->ee_type != types->time_exceeded)
-		return false;
-	if (place->flags & SO_EE_RFC4884_FLAG_INVALID || offset + EXTENSION_HEADER_BYTES > length)
-		return false;
-	if (place->len == 0 && wire_get16(data + offset + EXTENSION_CHECKSUM_OFFSET) == 0)
-		return false;
-	return extension_decode(data + offset, length - offset, false, extension);
+	return !(place->flags & SO_EE_RFC4884_FLAG_INVALID) &&
+	       extension_find(data, length, headers_bytes, place->len, false, extension);
 }
 
 void probe_socket_icmp(const struct probe_socket_error *found, size_t headers_bytes,
@@ -143,18 +135,20 @@ void probe_socket_icmp(const struct probe_socket_error *found, size_t headers_by
 		       struct probe_result *result)
 {
 	const struct sock_extended_err *error = found->error;
-	const struct icmp_types *types = icmp_types(error->ee_origin == SO_EE_ORIGIN_ICMP6 ? 6 : 4);
+	uint8_t family = error->ee_origin == SO_EE_ORIGIN_ICMP6 ? 6 : 4;
+	bool too_big = icmp_is_too_big(family, error->ee_type, error->ee_code);
 
 	result->kind = RESULT_ICMP;
 	result->known |= KNOWN_ICMP;
 	result->icmp_type = error->ee_type;
 	result->icmp_code = error->ee_code;
-	result->mtu_bytes = has_mtu(error, types) ? error->ee_info : 0;
+	result->mtu_bytes = too_big ? error->ee_info : 0;
 	result->responder_ifindex = ip_family_from_socket(SO_EE_OFFENDER(error), result->responder);
 	if (found->reply_ttl != 0) {
 		result->known |= KNOWN_REPLY_TTL;
 		result->reply_ttl = found->reply_ttl;
 	}
-	if (read_extension(error, types, headers_bytes, data, length, extension))
+	if (icmp_is_extensible(family, error->ee_type) &&
+	    read_extension(error, headers_bytes, data, length, extension))
 		result->extension = extension;
 }

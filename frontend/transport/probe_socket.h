@@ -23,6 +23,10 @@ enum {
  * descriptor or a negative errno. */
 int probe_socket_open(uint8_t family, uint8_t protocol);
 
+/* Descriptors from this number on are not for probes: look-ups need one (local_route.h). Call it
+ * before the process enters its sandbox. */
+int probe_socket_fd_limit(void);
+
 /* In which families a socket for `protocol` can be opened, as `feature` and as `feature` shifted
  * for IPv6, and FEATURE_MARK if this process may set marks (enum hello_features). */
 uint32_t probe_socket_features(uint8_t protocol, uint32_t feature);

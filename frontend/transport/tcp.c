@@ -24,12 +24,16 @@
 #include "common/wire.h"
 #include "frontend/process/clock.h"
 #include "frontend/transport/ip_family.h"
+#include "frontend/transport/local_route.h"
 #include "frontend/transport/probe_socket.h"
 
 enum {
 	/* RFC 6298 2.1: the first repetition is due after a second. The kernel's timers may be an
 	 * interval of CONFIG_HZ early, at most 10 ms. */
 	GIVE_UP_MS = 980,
+	/* When a SYN has left at the latest. The rest of a long call is an interruption, which must
+	 * not make the round-trip time too short. */
+	LEAVE_MAX_NS = 50 * NS_PER_US,
 	EVENTS = 64, /* sockets handled for one look at the clock */
 	/* A flow is a local port, beyond those that Linux chooses by itself. */
 	FLOW_PORT_FIRST = 61000,
@@ -53,6 +57,7 @@ TAILQ_HEAD(probes, probe);
 struct tcp {
 	const struct transport_sink *sink;
 	int epoll_fd; /* of the sockets alone */
+	int fd_limit; /* their descriptors are below it */
 	bool is_ready;
 	struct probes lists[STATES]; /* in the order in which probes came into the state */
 	struct probe *slots;         /* TRANSPORT_SLOTS, touched as they are used */
@@ -147,7 +152,8 @@ static int start_connect(struct tcp *tcp, struct probe *probe)
 	error = connect_to(probe->fd, &probe->request);
 	if (error != 0)
 		return error;
-	probe->sent_ns = before_ns + (clock_now_ns() - before_ns) / 2;
+	int64_t half_ns = (clock_now_ns() - before_ns) / 2;
+	probe->sent_ns = before_ns + (half_ns < LEAVE_MAX_NS ? half_ns : LEAVE_MAX_NS);
 	return epoll_ctl(tcp->epoll_fd, EPOLL_CTL_ADD, probe->fd, &event) == 0 ? 0 : errno;
 }
 
@@ -156,34 +162,42 @@ static int send_probe(struct tcp *tcp, struct probe *probe)
 	probe->fd = probe_socket_open(probe->request.family, IPPROTO_TCP);
 	if (probe->fd < 0)
 		return -probe->fd;
-	int error = start_connect(tcp, probe);
+	int error = probe->fd < tcp->fd_limit ? start_connect(tcp, probe) : EMFILE;
 	if (error != 0)
 		close(probe->fd);
 	return error;
 }
 
-/* Descriptors, memory, or ports for this destination have run out: sockets that close give some
- * back. EADDRNOTAVAIL is also the error of a source that is not local. */
-static bool is_passing(const struct probe_request *request, int error)
+/* EADDRNOTAVAIL has three reasons: the source is not local, this host has no address of the scope
+ * (over IPv6), or the ports for the destination have run out. Only the last one passes. A flow has
+ * no other port. */
+static int unavailable_error(const struct probe_request *request)
 {
-	if (error == EADDRNOTAVAIL && request->flags & REQUEST_FLOW)
-		return false;
-	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
-	       error == ENOSPC || error == EAGAIN || error == EADDRNOTAVAIL;
+	struct local_route route;
+
+	if (request->flags & REQUEST_FLOW)
+		return EADDRNOTAVAIL;
+	int error = local_route(request, &route);
+	if (error == EADDRNOTAVAIL && ip_family_is_unspecified(request->source))
+		return ENETUNREACH;
+	return error != 0 ? error : EAGAIN;
 }
 
+/* Sockets that close give back what has run out. If there are none, the caller asks again. */
 static void send_waiting(struct tcp *tcp)
 {
 	struct probe *probe;
 
 	while ((probe = TAILQ_FIRST(&tcp->lists[WAITING])) != NULL) {
 		int error = send_probe(tcp, probe);
-		bool passing = is_passing(&probe->request, error);
 
-		if (error != 0 && passing && !TAILQ_EMPTY(&tcp->lists[OPEN]))
+		if (error == EADDRNOTAVAIL)
+			error = unavailable_error(&probe->request);
+		if (error == ENOSPC) /* of epoll_ctl(2) */
+			error = EAGAIN;
+		if (transport_error_passes(error) && !TAILQ_EMPTY(&tcp->lists[OPEN]))
 			return;
-		/* The caller asks again after EAGAIN. */
-		probe->error = passing && error != EADDRNOTAVAIL ? EAGAIN : error;
+		probe->error = error;
 		enter_state(tcp, probe, error == 0 ? OPEN : FAILED);
 	}
 }
@@ -243,8 +257,8 @@ static bool read_connection(const struct probe *probe, int64_t now_ns, const str
 	socklen_t length = sizeof(error);
 
 	/* The kernel has measured: SYN/ACK came, whatever came after it. The smoothed time is that
-	 * of the only sample. */
-	if (info->tcpi_rtt != 0) {
+	 * of the only sample, 0 for less than a microsecond. */
+	if (info->tcpi_rtt != 0 || info->tcpi_state == TCP_ESTABLISHED) {
 		answered_by_destination(&probe->request, result);
 		result->rtt_ns = (int64_t)info->tcpi_rtt * NS_PER_US;
 		return true;
@@ -401,6 +415,7 @@ void tcp_open(struct way *way, int epoll_fd, const struct transport_sink *sink)
 	if (tcp == NULL || (tcp->slots = calloc(TRANSPORT_SLOTS, sizeof(*tcp->slots))) == NULL)
 		err(EXIT_FAILURE, "memory for TCP probes");
 	tcp->sink = sink;
+	tcp->fd_limit = probe_socket_fd_limit();
 	for (int i = 0; i < STATES; i++)
 		TAILQ_INIT(&tcp->lists[i]);
 	tcp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

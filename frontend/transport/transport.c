@@ -151,12 +151,12 @@ struct transport *transport_open(const struct transport_options *options,
 	transport->not_ready = transport->way_count;
 
 	/* The broker inherits the limits: it is started first. */
-	if (!options->without_broker) {
+	if (!options->without_broker)
 		broker_link_open(&transport->ways[WAY_BROKER], transport->epoll_fd,
 				 options->broker_path, &transport->broker_sink);
-		ping_open(&transport->ways[WAY_PING], transport->epoll_fd, &transport->direct_sink);
-	}
 	raise_descriptor_limit();
+	if (!options->without_broker)
+		ping_open(&transport->ways[WAY_PING], transport->epoll_fd, &transport->direct_sink);
 	udp_open(&transport->ways[WAY_UDP], transport->epoll_fd, &transport->direct_sink);
 	tcp_open(&transport->ways[WAY_TCP], transport->epoll_fd, &transport->direct_sink);
 	return transport;

@@ -74,9 +74,9 @@ enum result_kind {
 	RESULT_REPLY = 1,
 	/* An ICMP error about the probe: icmp_type and icmp_code are those of the family. */
 	RESULT_ICMP = 2,
-	/* Nothing was sent: `error` is the errno. After a temporary one (ENOBUFS, EAGAIN, ENOMEM)
-	 * the caller sends again. EAGAIN is also the error of a probe whose answer can no longer
-	 * arrive since the broker has died. */
+	/* Nothing was sent: `error` is the errno. After a temporary one
+	 * (transport_error_passes) the caller sends again. EAGAIN is also the error of a probe
+	 * whose answer can no longer arrive since the broker has died. */
 	RESULT_FAILED = 3,
 	/* The probe was lost: an answer that still comes could not be told from one to its
 	 * repetition (TCP). */
@@ -108,11 +108,12 @@ struct probe_result {
 	const struct extension_info *extension; /* RFC 4884; NULL: none; valid during the call */
 };
 
-/* Whether an errno of RESULT_FAILED passes by itself, for lack of buffers: the caller sends again.
- */
+/* Whether an errno of RESULT_FAILED passes by itself, for lack of buffers or descriptors: the
+ * caller sends again. */
 static inline bool transport_error_passes(int error)
 {
-	return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == EINTR;
+	return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == EINTR ||
+	       error == EMFILE || error == ENFILE;
 }
 
 struct transport;

@@ -306,13 +306,13 @@ class Receivers(WithBroker):
     def unreachable(self):
         """The code by which this host refuses SCTP from another address of its own, or None."""
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, brokers.SCTP) as sends, \
-                socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as hears:
+                socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as receiver:
             sends.bind(('127.0.0.4', 0))
-            hears.bind(('127.0.0.4', 0))
-            hears.settimeout(0.3)
+            receiver.bind(('127.0.0.4', 0))
+            receiver.settimeout(0.3)
             sends.sendto(bytes(12), ('127.0.0.6', 0))
             try:
-                return hears.recv(100)[21]
+                return receiver.recv(100)[21]
             except TimeoutError:
                 return None
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-import time
 import unittest
 
 import jsonschema
@@ -18,9 +17,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMA = os.path.join(HERE, '..', '..', 'frontend', 'tracepath', 'tracepath.schema.json')
 TARGETS = '203.0.113.1', '2001:db8:ff::1'
 PROTOCOLS = 'udp', 'icmp', 'tcp'
-# A node misses one of its next ones in one run of 20, a width of 2 in one of 32: so often it is
-# tried again, with other flows.
-RUNS = 3
+# One run of 20 misses one of a node's next nodes, so one of 8 misses something of the widest graphs
+# here. All of 5 runs with other flows miss something once in 30,000.
+RUNS = 5
 
 
 def addresses(hop, width):
@@ -67,7 +66,7 @@ class Paths(unittest.TestCase):
 
     def explore(self, wanted, *options, links=None):
         """A document whose hops have these addresses, and so many links if that is given, at the
-        first, second or third run."""
+        first run or at one of the next."""
         wanted = [sorted(hop) for hop in wanted]
         for run in range(RUNS):
             document = self.document('--flow', str(1000 * run), *options)
@@ -152,13 +151,11 @@ class Paths(unittest.TestCase):
                          r' 4:      203\.0\.113\.1' + time_ms + r'reached\n'
                          r'     Paths: probes \d+ flows \d+ confidence 9\d%\n$')
 
-    def test_a_limit_tells_the_confidence_and_no_silence(self):
-        with lab.simnet(internet([1, 8, 1, 1], {2: 'rate 1 burst 6'})):
-            began = time.monotonic()
+    def test_a_limit_is_waited_for_and_is_no_silence(self):
+        """That patience ends, and what is claimed then, test_paths.c says in virtual time."""
+        with lab.simnet(internet([1, 2, 1, 1], {2: 'rate 4 burst 6'})):
             document = self.document(TARGETS[0])
-            tap.note('%.1f s' % (time.monotonic() - began))
-        self.assertLess(document['confidence'], 0.95)
-        self.assertEqual(document['confidence'], document['hops'][2]['confidence'])
+        self.assertGreaterEqual(document['confidence'], 0.95)
         self.assertEqual([node['outcome'] for node in document['hops'][2]['nodes']], ['router'])
 
     def test_a_cut_claims_no_confidence(self):

@@ -30,7 +30,7 @@ from test_packet_mtr import expected, mtr  # noqa: E402
 
 ROUTERS = 5
 # Most of the time of a cell is waiting.
-PARALLEL = 24
+PARALLEL = 48
 LONGEST_LINE = 100
 DIRECT = 'udp', 'tcp'
 PROTOCOLS = 'icmp', 'sctp', *DIRECT
@@ -404,7 +404,7 @@ CONTAINERS = {
     'docker run --cap-drop ALL --security-opt no-new-privileges IMAGE': (
         Container('-all', 0, ('--no-new-privs',), ALL_GROUPS, working=PING),
         Container('-all', 1000, ('--no-new-privs',), ALL_GROUPS, working=PING)),
-    'docker run --cap-drop ALL --network host -v /run/postern:/run/postern IMAGE': (
+    'docker run --cap-drop ALL --network host -v /run/postern:/run/postern:ro IMAGE': (
         Container('-all', served=True),),
     'podman run --cap-add NET_RAW IMAGE': (
         Container(DOCKER, ping_groups=ROOT_GROUP), Container(DOCKER, 1000, ping_groups=ROOT_GROUP),
@@ -413,7 +413,7 @@ CONTAINERS = {
         Container(NET_RAW_ONLY), Container(NET_RAW_ONLY, 1000)),
     'securityContext: {sysctls: [{name: net.ipv4.ping_group_range, value: "0 2147483647"}]}': (
         Container('-all', 1000, ('--no-new-privs',), ALL_GROUPS, working=PING),),
-    'volumes: [{name: postern, hostPath: {path: /run/postern}}]': (
+    'volumeMounts: [{name: postern, mountPath: /run/postern, readOnly: true}]': (
         Container('-all', 1000, ('--no-new-privs',), served=True),),
     '- run: sudo make install': (Container('+all', 1001),),
     'sudo systemctl enable --now postern-broker.socket': (

@@ -208,6 +208,47 @@ Test(sandbox, no_capability_is_left_but_for_marks, .timeout = 30)
 	}
 }
 
+static bool drop(unsigned capability)
+{
+	return capng_get_caps_process() == 0 &&
+	       capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, capability) == 0 &&
+	       capng_apply(CAPNG_SELECT_CAPS) == 0;
+}
+
+static int names_without_setgid(void)
+{
+	return drop(CAP_SETGID) ? sandbox_names() : -1;
+}
+
+static int names_without_setuid(void)
+{
+	return drop(CAP_SETUID) ? sandbox_names() : -1;
+}
+
+/* User and group do not depend on each other. */
+Test(sandbox, names_of_root_are_an_unprivileged_users, .timeout = 30)
+{
+	static const struct {
+		int (*enter)(void);
+		uint64_t user, group;
+	} cases[] = {
+		{sandbox_names, 65534, 65534},
+		{names_without_setgid, 65534, 0},
+		{names_without_setuid, 0, 65534},
+	};
+
+	capng_get_caps_process();
+	if (geteuid() != 0 || !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID) ||
+	    !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID))
+		cr_skip_test("not root, or root that cannot become another user");
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		cr_expect_eq(status_within(cases[i].enter, "Uid: %*u %" SCNu64), cases[i].user,
+			     "case %zu", i);
+		cr_expect_eq(status_within(cases[i].enter, "Gid: %*u %" SCNu64), cases[i].group,
+			     "case %zu", i);
+	}
+}
+
 /* The mark of a packet can be set where the caller could set it anyway, and nowhere else. */
 static int set_mark(void *context)
 {

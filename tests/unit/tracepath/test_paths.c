@@ -424,6 +424,7 @@ Test(paths, a_limit_is_waited_for_and_then_the_confidence_is_told)
 	cr_expect_eq(net->hop[2]->nodes, 8);
 	cr_expect_geq(net->hop[2]->confidence, 0.95);
 	cr_expect_eq(net->hop[3]->nodes, 1);
+	cr_expect_not(has_silent(net->hop[3]));
 	cr_expect_lt(net->hop[3]->confidence, 0.95);
 	cr_expect_eq(net->result.confidence, net->hop[3]->confidence);
 	cr_expect_lt(net->took_ns, 45000 * MS);

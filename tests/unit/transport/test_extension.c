@@ -252,6 +252,40 @@ Test(extension, checksum)
 	cr_assert(decode(&s, true, &info), "cannot be verified when cut");
 }
 
+/* Behind a quoted packet; of that the first bytes may be hidden. */
+Test(extension, place_of_the_structure)
+{
+	static const struct {
+		size_t place, told, hidden;
+		bool sealed, cut, found;
+	} cases[] = {
+		{.place = 128, .told = 128, .sealed = true, .found = true},
+		{.place = 128, .told = 0, .sealed = true, .found = true},
+		{.place = 100, .told = 0, .hidden = 28, .sealed = true, .found = true},
+		{.place = 60, .told = 60, .hidden = 28, .sealed = true, .found = true},
+		{.place = 60, .told = 0, .sealed = true, .found = false},
+		{.place = 128, .told = 128, .sealed = false, .found = true},
+		{.place = 128, .told = 0, .sealed = false, .found = false},
+		{.place = 128, .told = 128, .sealed = true, .cut = true, .found = true},
+		{.place = 128, .told = 0, .sealed = true, .cut = true, .found = false},
+		{.place = 128, .told = 200, .sealed = true, .found = false},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct extension_info info;
+		size_t length = cases[i].place + one_label.length;
+		uint8_t *quote = calloc(1, length);
+
+		memcpy(quote + cases[i].place, one_label.bytes, one_label.length);
+		if (!cases[i].sealed)
+			memset(quote + cases[i].place + 2, 0, 2);
+		cr_expect_eq(extension_find(quote, length, cases[i].hidden, cases[i].told,
+					    cases[i].cut, &info),
+			     cases[i].found, "case %zu", i);
+		free(quote);
+	}
+}
+
 Test(extension, versions_other_than_two)
 {
 	for (unsigned version = 0; version < 16; version++) {

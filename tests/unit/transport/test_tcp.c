@@ -16,6 +16,7 @@
 #include "common/record.h"
 #include "frontend/process/clock.h"
 #include "frontend/transport/ip_family.h"
+#include "frontend/transport/local_route.h"
 #include "frontend/transport/way.h"
 
 enum { RESULTS_MAX = 2048 };
@@ -238,6 +239,23 @@ Test(tcp, what_cannot_be_sent_fails)
 	}
 }
 
+/* A source that is not local does not become so by waiting. */
+Test(tcp, what_cannot_be_sent_holds_up_no_other)
+{
+	struct full_port full = full_port();
+	struct probe_request request = to_loopback(4, 1);
+
+	inet_pton(AF_INET, "203.0.113.1", request.source);
+	send_probe(to_loopback(4, full.port), 1);
+	send_probe(request, 2);
+	send_probe(to_loopback(4, closed_port(4)), 3);
+	collect(2);
+	cr_assert_eq(count, 2);
+	for (size_t i = 0; i < 2; i++)
+		cr_expect_eq(results[i].kind,
+			     results[i].cookie == 2 ? RESULT_FAILED : RESULT_REPLY);
+}
+
 Test(tcp, the_source_is_the_one_asked_for)
 {
 	uint16_t port;
@@ -262,7 +280,9 @@ Test(tcp, probes_wait_for_descriptors)
 	uint16_t port = closed_port(4);
 	bool seen[PROBES] = {false};
 
+	close_way();
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	open_way();
 	for (uint32_t i = 0; i < PROBES; i++)
 		send_probe(to_loopback(4, port), i);
 	collect(PROBES);
@@ -292,6 +312,24 @@ Test(tcp, a_cancelled_probe_has_no_result)
 	collect(1);
 	cr_assert_eq(count, 1);
 	cr_expect_eq(results[0].cookie, 0x10006);
+}
+
+/* As many probes as there are descriptors leave enough to look something up. */
+Test(tcp, descriptors_are_left_for_look_ups)
+{
+	const struct rlimit few = {40, 40};
+	struct full_port full = full_port();
+	struct probe_request request = to_loopback(4, full.port);
+	struct local_route route;
+
+	close_way();
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	open_way();
+	for (uint32_t i = 0; i < 60; i++)
+		send_probe(request, i);
+	way.functions->flush(way.self);
+	cr_expect_eq(local_route(&request, &route), 0);
+	cr_expect_neq(interface_index("lo", 2), 0);
 }
 
 /* The port that the next connection came from. */

@@ -10,10 +10,15 @@
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/record.h"
@@ -566,6 +571,81 @@ Test(udp, many_with_both_ports_fixed)
 	}
 }
 
+/* A probe to one port at a time leaves by one source port: `count` of them leave `count` idle
+ * sockets. */
+static void make_idle_sockets(uint8_t family, uint16_t *ports, uint32_t count)
+{
+	struct probe_request made = request(family, 0);
+	struct received received[8];
+	int fd = open_sink(family, &made.port);
+
+	cr_assert_leq(count, 8);
+	made.payload_byte = 1;
+	for (made.cookie = 0; made.cookie < count; made.cookie++) {
+		way_probe(&made);
+		way_flush();
+		must_receive(fd, &received[made.cookie]);
+		ports[made.cookie] = ip_family_port(&received[made.cookie].from);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		answer(fd, &received[i]);
+	way_run_until(way_count + count, WAIT_MS);
+	close(fd);
+}
+
+Test(udp, idle_sockets_give_their_ports_back)
+{
+	for (uint8_t family = 4; family <= last_family(); family += 2) {
+		struct probe_request made = request(family, 7);
+		uint16_t ports[8], other;
+
+		closed_ports(family, &made.port, &other);
+		make_idle_sockets(family, ports, 8);
+		/* To another probe at once, */
+		for (uint32_t i = 0; i < 4; i++) {
+			made.local_port = ports[i];
+			way_probe(&made);
+			way_run_until(way_count + 1, WAIT_MS);
+			cr_expect_eq(way_results[7].kind, RESULT_ICMP, "%s",
+				     strerror(way_results[7].error));
+		}
+		/* to other programs after a while. */
+		usleep(1100 * 1000);
+		way_flush();
+		for (uint32_t i = 4; i < 8; i++)
+			close(open_sink(family, &ports[i]));
+	}
+}
+
+/* The kernel refuses all that leaves. */
+static void refuse_sends(int error)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sendmmsg, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog filter = {sizeof(code) / sizeof(code[0]), code};
+
+	cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+Test(udp, errors_of_others_do_not_fail_a_probe)
+{
+	struct probe_request made = request(4, 1);
+
+	refuse_sends(EHOSTUNREACH);
+	way_probe(&made);
+	way_run_until(way_count + 1, QUIET_MS);
+	cr_expect_eq(way_counts[1], 0);
+	way_cancel(made.cookie);
+	/* The kernel has no such route: the error is the probe's own. */
+	memcpy(made.destination, (const uint8_t[]){255, 255, 255, 255}, 4);
+	expect_failure(&made, EHOSTUNREACH);
+}
+
 Test(udp, few_descriptors)
 {
 	struct probe_request made[2] = {request(4, 0), request(4, 0)};
@@ -582,7 +662,8 @@ Test(udp, few_descriptors)
 	start();
 	while ((fd = dup(0)) >= 0)
 		;
-	for (fd = 37; fd < 40; fd++)
+	/* The last four are for look-ups. */
+	for (fd = 33; fd < 36; fd++)
 		close(fd);
 	for (int i = 0; i < 4; i++)
 		expect_answers(&made[i % 2], 300);
@@ -706,13 +787,46 @@ Test(udp, with_both_ports_fixed_the_nonce_decides)
 		cr_expect_eq(way_counts[0] + way_counts[2], 0);
 		/* One is open: any other nonce is a forgery or too late, no nonce is an answer. */
 		way_cancel(0);
-		send_time_exceeded(family, &received[1].from, made.port, 0,
-				   quote(&received[1], NONCE));
+		send_time_exceeded(family, &received[0].from, made.port, 0,
+				   quote(&received[0], NONCE));
 		way_run_until(way_count + 1, QUIET_MS);
 		cr_expect_eq(way_counts[2], 0);
 		send_time_exceeded(family, &received[2].from, made.port, 0, quote(&received[2], 0));
 		way_run_until(way_count + 1, WAIT_MS);
 		cr_expect_eq(way_counts[2], 1);
+		close(fd);
+	}
+}
+
+/* Also where the socket was closed between the two. */
+Test(udp, late_answer_without_a_nonce_is_not_the_next_probes)
+{
+	for (uint8_t family = 4; family <= last_family(); family += 2) {
+		struct probe_request made = request(family, 1);
+		struct received received;
+		int fd = open_sink(family, &made.port);
+
+		close(open_sink(family, &made.local_port));
+		made.payload_byte = 1;
+		for (int round = 0; round < 2; round++) {
+			made.cookie += COOKIE_STEP;
+			way_probe(&made);
+			way_flush();
+			must_receive(fd, &received);
+			if (round == 0)
+				way_cancel(made.cookie);
+		}
+		way_counts[1] = 0;
+		send_time_exceeded(family, &received.from, made.port, 0, quote(&received, 8));
+		answer(fd, &received);
+		way_run_until(way_count + 1, QUIET_MS);
+		cr_expect_eq(way_counts[1], 0);
+		/* Changing ports tell the probes apart. */
+		way_cancel(made.cookie);
+		made.port = 0;
+		way_probe(&made);
+		way_run_until(way_count + 1, WAIT_MS);
+		cr_expect_eq(way_counts[1], 1);
 		close(fd);
 	}
 }
