@@ -21,7 +21,7 @@ enum {
 	/* Packets in one system call, around which the clock is read: with more, the send times are
 	 * less exact; one each costs more than a tenth of the rate. */
 	GROUP = 4,
-	/* Longer shares are those of a process that was interrupted, most likely after sending. */
+	/* A longer share is that of a process that was interrupted during the call. */
 	SHARE_MAX_NS = 50000,
 	NS_PER_S = 1000000000,
 	/* TTL, TOS, mark, packet information. */

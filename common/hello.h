@@ -10,7 +10,8 @@
 #include "common/record.h"
 
 enum {
-	/* Raised whenever a layout or a meaning below changes; both sides must agree exactly. */
+	/* Raised whenever the layout or meaning of any record changes; both sides must agree
+	   exactly. */
 	RECORD_VERSION = 2,
 };
 
